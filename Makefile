@@ -1,0 +1,159 @@
+# nfqueue. `make demo` shows it working, `make test` proves it; both install what is missing (see deps).
+VERSION = 0.1.0
+
+CC ?= cc
+CFLAGS ?= -O2 -g
+LDFLAGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+LUA ?= lua5.4
+# Where an installation puts things; LuaRocks sets these itself.
+BINDIR ?= $(PREFIX)/bin
+LUADIR ?= $(PREFIX)/share/lua/5.4
+LIBDIR ?= $(PREFIX)/lib/lua/5.4
+# Everything made goes here.
+BUILD ?= build
+
+V ?= 0
+ifeq ($(V),0)
+Q = @
+say = @printf '  %-6s %s\n'
+else
+Q =
+say = @:
+endif
+
+LIBRARIES = libmnl libnetfilter_queue
+LUA_CFLAGS ?= $(shell pkg-config --cflags lua5.4)
+LUA_LIBS ?= $(shell pkg-config --libs lua5.4)
+# Own flags stand apart: CFLAGS belongs to whoever builds.
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2
+OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DNQ_VERSION='"$(VERSION)"' -Isrc -fPIC -fvisibility=hidden \
+	-pthread $(WARNINGS) $(HARDENING) $(EXTRA_CFLAGS)
+OWN_LDFLAGS = -pthread -Wl,-z,relro,-z,now $(EXTRA_LDFLAGS)
+
+CORE = $(sort $(wildcard src/*/*.c))
+OBJECTS = $(CORE:src/%.c=$(BUILD)/obj/%.o)
+COMMAND = $(BUILD)/bin/nfqueue
+MODULE = $(BUILD)/lib/nfqueue/core.so
+
+all: $(COMMAND) $(MODULE)
+
+$(BUILD)/obj/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(OWN_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The command exports Lua's interface, so that C modules that handlers require find it.
+$(COMMAND): $(OBJECTS) $(BUILD)/obj/main.o
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $$(pkg-config --libs $(LIBRARIES)) -lm
+
+# The module links no Lua of its own: the interpreter that loads it has one.
+$(MODULE): $(OBJECTS)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
+
+-include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d)
+
+# --- What is needed, as Debian packages ---------------------------------------------------------------
+
+BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-queue-dev
+RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
+DEMO_PACKAGES = iputils-ping curl busybox-static
+TEST_PACKAGES = lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
+	netcat-openbsd socat ethtool
+LINT_PACKAGES = lua-check clang-format cppcheck
+
+deps-build: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES)
+deps-demo: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
+deps deps-test: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+deps-lint: PACKAGES = $(BUILD_PACKAGES) $(LINT_PACKAGES)
+deps deps-build deps-demo deps-test deps-lint:
+	@sh spec/support/deps.sh $(PACKAGES)
+
+# --- The two commands -----------------------------------------------------------------------------------
+
+demo: deps-demo
+	@$(MAKE) --no-print-directory -s all
+	@sh spec/support/demo.sh $(BUILD)
+
+test: deps-test
+	@$(MAKE) --no-print-directory all
+	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
+
+# --- Checks ---------------------------------------------------------------------------------------------
+
+C_FILES = $(wildcard src/*.c src/*/*.[ch] spec/*/*.c)
+
+lint: deps-lint
+	@echo "lint: warnings as errors"
+	@$(MAKE) --no-print-directory -s all BUILD=build/lint CFLAGS="-O2 -Werror -Wconversion -Wno-sign-conversion"
+	@echo "lint: includes point one way"
+	@sh spec/support/check-includes.sh
+	@echo "lint: clang-format"
+	@clang-format --dry-run -Werror $(C_FILES)
+	@echo "lint: cppcheck"
+	@cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+		--suppress=missingIncludeSystem -DNQ_VERSION='""' -Isrc src
+	@echo "lint: luacheck"
+	@luacheck -q lua scripts spec *.rockspec
+
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+# The specs again, on a build whose every access is watched, and hostile messages into the parser.
+asan: deps-test
+	@$(MAKE) --no-print-directory all BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
+		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
+	@$(MAKE) --no-print-directory hostile BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
+		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
+	@NFQUEUE_BUILD=build/asan NFQUEUE_SANITIZE=1 $(LUA) spec/run.lua $(SPECS)
+
+HOSTILE_OBJECTS = $(filter-out $(BUILD)/obj/lua/%,$(OBJECTS))
+
+$(BUILD)/hostile: spec/fuzz/hostile.c $(HOSTILE_OBJECTS)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
+
+hostile: $(BUILD)/hostile
+	@$(BUILD)/hostile
+
+$(BUILD)/bench/plain: spec/bench/plain.c
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -D_GNU_SOURCE -O2 -o $@ $< $$(pkg-config --libs $(LIBRARIES))
+
+# CPU time per packet beside a plain C loop, both in one run.
+bench: deps-test
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain
+	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
+
+# --- Installation ---------------------------------------------------------------------------------------
+
+LUA_FILES = $(shell cd lua && find nfqueue -name '*.lua')
+SCRIPTS = $(wildcard scripts/*.lua)
+
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/nfqueue $(DESTDIR)$(LUADIR)/nfqueue/scripts
+	install -m 755 $(COMMAND) $(DESTDIR)$(BINDIR)/nfqueue
+	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/nfqueue/core.so
+	for f in $(LUA_FILES); do install -D -m 644 lua/$$f $(DESTDIR)$(LUADIR)/$$f || exit 1; done
+	install -m 644 $(SCRIPTS) $(DESTDIR)$(LUADIR)/nfqueue/scripts
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/nfqueue
+	rm -rf $(DESTDIR)$(LIBDIR)/nfqueue $(DESTDIR)$(LUADIR)/nfqueue
+
+dist:
+	@mkdir -p build
+	git archive --format=tar.gz --prefix=nfqueue-$(VERSION)/ -o build/nfqueue-$(VERSION).tar.gz HEAD
+
+clean:
+	rm -rf build
+
+.PHONY: all deps deps-build deps-demo deps-test deps-lint demo test lint asan hostile bench install \
+	uninstall dist clean

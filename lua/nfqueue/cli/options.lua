@@ -1,0 +1,106 @@
+--- What several subcommands take: configuration keys as options, scripts by path or name, key=value.
+-- @module nfqueue.cli.options
+
+local core = require("nfqueue.core")
+local exit = require("nfqueue.cli.exit")
+
+local options = {}
+
+local function dashed(name)
+  return (name:gsub("_", "-"))
+end
+
+local function integer(text)
+  return math.tointeger(tonumber(text)) or nil, ("integer expected, got '%s'"):format(text)
+end
+
+local HELP = {
+  max_packets = "packets the kernel may hold in the queue",
+  buffer_size = "receive buffer, bytes",
+  copy_range = "bytes of each packet copied; 0: metadata only",
+  fail_open = "the kernel accepts packets when the queue is full",
+  gso = "large TCP segments arrive whole",
+  conntrack = "ask for connection tracking information",
+  uid_gid = "ask for the owner of the packet's socket",
+  secctx = "ask for the security context",
+  default = "verdict for packets the handler leaves undecided",
+  on_error = "verdict for packets whose handler fails",
+}
+
+--- Add an option for every configuration key: --max-packets N, --fail-open, --no-gso.
+function options.add_config(parser)
+  for _, key in ipairs(core.config_keys()) do
+    local name = dashed(key.name)
+    local help = ("%s (default %s)"):format(HELP[key.name] or key.name, tostring(key.default))
+    if key.kind == "boolean" then
+      parser:flag("--" .. name, help):target(key.name):action("store_true")
+      parser:flag("--no-" .. name, "the opposite"):target(key.name):action("store_false")
+    elseif key.kind == "integer" then
+      parser:option("--" .. name, help):target(key.name):argname("<n>"):convert(function(text)
+        local value, message = integer(text)
+        if value and (value < key.least or value > key.most) then
+          value, message = nil, ("integer from %d to %d expected, got %s"):format(key.least, key.most, text)
+        end
+        return value, message and ("option '--%s': %s"):format(name, message)
+      end)
+    else
+      parser:option("--" .. name, help):target(key.name):choices({ "accept", "drop" })
+    end
+  end
+end
+
+--- The configuration table out of parsed arguments.
+function options.config(arguments)
+  local config = {}
+  for _, key in ipairs(core.config_keys()) do
+    config[key.name] = arguments[key.name]
+  end
+  return config
+end
+
+--- Words behind "--", each key=value.
+-- @treturn table values by key; a list where a key is repeated
+function options.script_args(words)
+  local args = {}
+  for _, word in ipairs(words or {}) do
+    local key, value = word:match("^([^=]+)=(.*)$")
+    if not key then
+      exit.fail(exit.USAGE, ("'%s' behind -- is not of the form key=value"):format(word))
+    end
+    if args[key] == nil then
+      args[key] = value
+    elseif type(args[key]) == "table" then
+      table.insert(args[key], value)
+    else
+      args[key] = { args[key], value }
+    end
+  end
+  return args
+end
+
+local function is_readable(path)
+  local file = io.open(path, "r")
+  if file then
+    file:close()
+  end
+  return file ~= nil
+end
+
+--- A script by its path, or by the name of one that came with nfqueue.
+-- @tparam string script
+-- @treturn string path
+function options.find_script(script)
+  if is_readable(script) or script:find("/", 1, true) then
+    return script
+  end
+  local here = debug.getinfo(1, "S").source:match("^@(.*)/nfqueue/cli/options%.lua$")
+  local name = script:gsub("%.lua$", "") .. ".lua"
+  for _, folder in ipairs(here and { here .. "/nfqueue/scripts/", here .. "/../scripts/" } or {}) do
+    if is_readable(folder .. name) then
+      return folder .. name
+    end
+  end
+  return script
+end
+
+return options

@@ -1,0 +1,122 @@
+/*
+ * loop.h - one thread's data path: receive many, judge each, send all verdicts; and nothing lost.
+ *
+ * The loop owns time and bytes: it receives into the lane's slots, hands packets one at a time to
+ * the judge (a function pointer; it does not know what is behind it), turns decisions into
+ * verdicts, and waits. Everything is called from the one thread that made the loop, but
+ * nq_loop_stop.
+ */
+#ifndef NQ_LOOP_H
+#define NQ_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "host/log.h"
+#include "host/memory.h"
+#include "host/settings.h"
+#include "netlink/batch.h"
+#include "netlink/proc.h"
+#include "packet/packet.h"
+
+struct nq_loop;
+
+/*
+ * Judges what was received: calls nq_loop_next until it returns NULL, and nq_loop_settle once for
+ * each packet. It may return early; the loop then calls it again for the rest, after settling the
+ * packet that was out with on_error. It must not unwind through the loop.
+ */
+typedef void nq_judge(void *context, struct nq_loop *loop);
+
+struct nq_loop_queue {
+	uint16_t number;
+	bool takeover;	    /* ids before the first packet may be orphans of a dead worker */
+	bool barrier_known; /* id_sequence below was read */
+	uint32_t barrier;   /* id sequence when the takeover began */
+	struct nq_queue_memory *memory;
+	struct nq_settings settings;
+	struct nq_batch_run run;
+	void *owner; /* the judge's, untouched here */
+};
+
+struct nq_loop {
+	int socket; /* the caller's: not closed here */
+	int epoll;  /* readable when there is something to do */
+	int wake;   /* eventfd behind nq_loop_stop */
+	int proc;   /* nfnetlink_queue in /proc, or -errno */
+	struct nq_lane_memory *memory;
+	uint8_t *slots;
+	struct nq_loop_queue *queues;
+	unsigned queue_count;
+	uint32_t *index; /* by queue number, 1 + position in queues; NULL for a single queue */
+	struct nq_batch batch;
+	struct nq_packet packet;       /* the one being judged */
+	struct nq_loop_queue *current; /* its queue; NULL when no packet is out */
+	bool settled;
+	unsigned filled, next; /* slots received, and the next to look at */
+	uint64_t verdicts;     /* given since the loop was made */
+	nq_judge *judge;
+	void *context;
+	bool bound;
+	bool stop; /* atomic */
+	struct nq_log_limit limit;
+	/* The answer that is awaited (await_answer in loop.c). */
+	uint32_t awaited;
+	int answer;
+	bool answered;
+};
+
+/*
+ * Makes a loop over a lane of `memory` and an open socket; queue i takes settings[i] and owners[i].
+ * NULL with errno. nq_loop_free leaves queues that are still bound to the socket's close.
+ */
+struct nq_loop *nq_loop_new(struct nq_memory *memory, unsigned lane, int socket,
+			    const struct nq_settings *settings, void *const *owners,
+			    nq_judge *judge, void *context);
+void nq_loop_free(struct nq_loop *loop);
+
+/*
+ * Binds and configures every queue, or, when a dead worker's lane is still bound, takes its packets
+ * over. 0, or -errno with *failure filled and nothing left bound. Packets that arrive meanwhile
+ * wait for nq_loop_step.
+ */
+int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure);
+
+/*
+ * Judges what waits in the slots, or receives once without waiting and judges that, and sends the
+ * verdicts. Returns the number of messages received (0: nothing there), or -errno when the queue
+ * cannot go on (logged).
+ */
+int nq_loop_step(struct nq_loop *loop);
+
+/* Steps and waits until stopped: 0; -EINTR when a signal interrupted the wait; another -errno. */
+int nq_loop_run(struct nq_loop *loop);
+
+/* Judges what the kernel still holds and unbinds. Packets that come later are the kernel's to
+ * decide. */
+void nq_loop_leave(struct nq_loop *loop);
+
+/* Makes nq_loop_run return after the batch at hand. Any thread; async-signal-safe. */
+void nq_loop_stop(struct nq_loop *loop);
+
+/* In a foreign event loop, before the steps: what made the descriptor readable is understood. */
+void nq_loop_acknowledge(struct nq_loop *loop);
+
+/* For the judge: the next packet, valid until the next call; NULL when there is none. */
+struct nq_packet *nq_loop_next(struct nq_loop *loop);
+
+/* For the judge: packet->verdict and what goes with it are final. Once for each packet. */
+void nq_loop_settle(struct nq_loop *loop);
+
+/*
+ * For the judge, in place of nq_loop_settle: the packet at hand gets on_error, in the kernel's own
+ * copy. Does nothing when no packet is out.
+ */
+void nq_loop_settle_error(struct nq_loop *loop);
+
+/* Copies the counters of queue `number` and what the kernel says of it: 0, or why the latter is
+ * missing. */
+int nq_loop_stats(const struct nq_loop *loop, const struct nq_loop_queue *queue,
+		  struct nq_counters *counters, struct nq_proc_queue *kernel);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * settings.h - what one queue is asked to do, checked and complete; and how a start-up failure is
+ * told.
+ */
+#ifndef NQ_SETTINGS_H
+#define NQ_SETTINGS_H
+
+#include <stdint.h>
+
+#include "netlink/config.h"
+#include "packet/packet.h"
+
+struct nq_settings {
+	struct nq_queue_config kernel;
+	uint32_t buffer_size; /* bytes */
+	enum nq_verdict
+		default_verdict;  /* NQ_ACCEPT or NQ_DROP: the handler returned without deciding */
+	enum nq_verdict on_error; /* NQ_ACCEPT or NQ_DROP: the handler raised, or its worker died */
+};
+
+/* One sentence for the user, the errno behind it, and the exit status of the command (sysexits.h).
+ */
+struct nq_failure {
+	int status;
+	int error; /* positive errno */
+	char message[512];
+};
+
+/* Fills *failure and returns -error, for `return nq_fail(...)`. */
+int nq_fail(struct nq_failure *failure, int status, int error, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* "conntrack", ... for bit `index` of the flags, and the kernel option it needs; index <
+ * NQ_FLAG_COUNT. */
+const char *nq_flag_name(unsigned index);
+const char *nq_flag_requirement(unsigned index);
+
+#endif

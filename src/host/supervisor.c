@@ -1,0 +1,178 @@
+#include "host/supervisor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "host/log.h"
+
+enum { SHORT_LIFE_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 5000 };
+
+struct supervisor {
+	struct nq_memory *memory;
+	const int *sockets;
+	nq_worker_main *main;
+	void *context;
+	sigset_t signals;
+	pid_t worker; /* 0: none alive */
+	int64_t started_ms;
+	int pause_ms;
+	bool stopping;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* The worker's process: it leaves cleanly when told to, and when its supervisor is gone. */
+static int run_worker(struct supervisor *supervisor, pid_t parent)
+{
+	sigset_t stop;
+	int stop_fd;
+
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	stop_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (stop_fd < 0) {
+		nq_log(NQ_LOG_ERROR, "cannot watch for signals: %s", strerror(errno));
+		return 1;
+	}
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		return 1; /* it died before the line above */
+	return supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
+				stop_fd);
+}
+
+static int start_worker(struct supervisor *supervisor)
+{
+	pid_t parent = getpid();
+	pid_t pid;
+
+	supervisor->memory->worker_state = NQ_WORKER_STARTING;
+	supervisor->started_ms = now_ms();
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		_exit(run_worker(supervisor, parent));
+	supervisor->worker = pid;
+	return 0;
+}
+
+static void log_death(const struct supervisor *supervisor, int status)
+{
+	if (WIFSIGNALED(status))
+		nq_log(NQ_LOG_ERROR,
+		       "the worker (pid %d) was killed by signal %d (%s); starting another",
+		       (int)supervisor->worker, WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		nq_log(NQ_LOG_ERROR, "the worker (pid %d) ended with status %d; starting another",
+		       (int)supervisor->worker, WEXITSTATUS(status));
+}
+
+/* After a death: whether the supervisor is done, with *result as exit status. */
+static bool finish_worker(struct supervisor *supervisor, int status, bool ever_ready, int *result)
+{
+	bool exited = WIFEXITED(status);
+
+	if (exited && WEXITSTATUS(status) == 0) {
+		*result = 0;
+		return true;
+	}
+	if (supervisor->stopping || !ever_ready) {
+		if (!exited)
+			nq_log(NQ_LOG_ERROR, "the worker (pid %d) was killed by signal %d (%s)",
+			       (int)supervisor->worker, WTERMSIG(status),
+			       strsignal(WTERMSIG(status)));
+		*result = exited ? WEXITSTATUS(status) : 1;
+		return true;
+	}
+	log_death(supervisor, status);
+	supervisor->memory->workers_lost++;
+	if (now_ms() - supervisor->started_ms >= SHORT_LIFE_MS) {
+		supervisor->pause_ms = 0;
+	} else if (supervisor->pause_ms == 0) {
+		supervisor->pause_ms = FIRST_PAUSE_MS;
+	} else {
+		supervisor->pause_ms *= 2;
+		if (supervisor->pause_ms > LONGEST_PAUSE_MS)
+			supervisor->pause_ms = LONGEST_PAUSE_MS;
+	}
+	return false;
+}
+
+static void handle_stop(struct supervisor *supervisor, int signal)
+{
+	if (supervisor->stopping) {
+		nq_log(NQ_LOG_WARN,
+		       "second signal: leaving at once, what waits in the queue is dropped");
+		if (supervisor->worker)
+			kill(supervisor->worker, SIGKILL);
+		return;
+	}
+	supervisor->stopping = true;
+	nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal(signal));
+	if (supervisor->worker)
+		kill(supervisor->worker, SIGTERM);
+}
+
+int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *main, void *context)
+{
+	struct supervisor supervisor = {
+		.memory = memory, .sockets = sockets, .main = main, .context = context};
+	bool ever_ready = false;
+	int error;
+
+	sigemptyset(&supervisor.signals);
+	sigaddset(&supervisor.signals, SIGTERM);
+	sigaddset(&supervisor.signals, SIGINT);
+	sigaddset(&supervisor.signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &supervisor.signals, NULL);
+	error = start_worker(&supervisor);
+	if (error) {
+		nq_log(NQ_LOG_ERROR, "cannot start the worker: %s", strerror(-error));
+		return 1;
+	}
+	for (;;) {
+		struct timespec pause = {supervisor.pause_ms / 1000,
+					 supervisor.pause_ms % 1000 * 1000000L};
+		int signal;
+		int status;
+		int result;
+
+		signal = supervisor.worker ? sigwaitinfo(&supervisor.signals, NULL)
+					   : sigtimedwait(&supervisor.signals, NULL, &pause);
+		if (signal == SIGTERM || signal == SIGINT) {
+			handle_stop(&supervisor, signal);
+			if (!supervisor.worker)
+				return 1; /* nobody to drain: the queue goes with its socket */
+		}
+		if (supervisor.worker &&
+		    waitpid(supervisor.worker, &status, WNOHANG) == supervisor.worker) {
+			ever_ready |= memory->worker_state == NQ_WORKER_READY;
+			if (finish_worker(&supervisor, status, ever_ready, &result))
+				return result;
+			supervisor.worker = 0;
+			if (supervisor.pause_ms > 0)
+				continue;
+		} else if (supervisor.worker || signal >= 0) {
+			continue;
+		}
+		error = start_worker(&supervisor);
+		if (error) {
+			nq_log(NQ_LOG_ERROR, "cannot start the worker, trying again: %s",
+			       strerror(-error));
+			supervisor.pause_ms = LONGEST_PAUSE_MS;
+		}
+	}
+}

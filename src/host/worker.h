@@ -1,0 +1,50 @@
+/*
+ * worker.h - the threads that judge: one a lane, started together, stopped together.
+ *
+ * It knows when things happen, not what a handler is: that is behind the functions of
+ * nq_worker_ops. The same code runs in the supervised process of the command and inside the host's
+ * process for the module.
+ */
+#ifndef NQ_WORKER_H
+#define NQ_WORKER_H
+
+#include "host/loop.h"
+#include "host/memory.h"
+#include "host/settings.h"
+
+struct nq_worker_lane {
+	unsigned number;
+	int socket; /* open; the caller's */
+	unsigned queue_count;
+	const struct nq_queue_memory *queues; /* their numbers */
+	struct nq_loop *loop;		      /* between load and unload */
+	struct nq_settings *settings;	      /* one a queue, filled by load */
+	void **owners;			      /* one a queue, filled by load */
+	void *state;			      /* filled by load, freed by unload */
+	void *context;			      /* the caller's */
+	const struct nq_memory *memory;
+};
+
+/*
+ * Called in the lane's own thread, in this order. load makes the state and the settings, open runs
+ * what must come before the first packet, close what comes after the last verdict; unload frees,
+ * also after a load that failed. A failure is told by a negative errno and *failure.
+ */
+struct nq_worker_ops {
+	int (*load)(struct nq_worker_lane *lane, struct nq_failure *failure);
+	int (*open)(struct nq_worker_lane *lane, struct nq_failure *failure);
+	nq_judge *judge; /* its context is lane->state */
+	void (*close)(struct nq_worker_lane *lane);
+	void (*unload)(struct nq_worker_lane *lane);
+};
+
+/*
+ * Runs a thread for each lane of `memory` over sockets[lane], and blocks until they have ended:
+ * because one of them stopped, or because `stop_fd` (-1: none) became readable, or because a signal
+ * interrupted the wait (*interrupted, if given). No lane binds its queues before every lane has
+ * loaded and opened. Signals are blocked in the threads. 0, or the first failure.
+ */
+int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_worker_ops *ops,
+		  void *context, int stop_fd, bool *interrupted, struct nq_failure *failure);
+
+#endif

@@ -1,0 +1,28 @@
+/*
+ * args.h - checked arguments whose errors name the argument: "bad argument 'mark' to 'accept'
+ * (...)".
+ *
+ * All of these raise.
+ */
+#ifndef NQ_ARGS_H
+#define NQ_ARGS_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Raises: bad argument 'name' to 'function' (`expected` expected, got <what is at index>). */
+int nq_arg_error(lua_State *L, int index, const char *function, const char *name,
+		 const char *expected);
+
+lua_Integer nq_arg_integer(lua_State *L, int index, const char *function, const char *name,
+			   lua_Integer least, lua_Integer most);
+const char *nq_arg_string(lua_State *L, int index, const char *function, const char *name,
+			  size_t *length);
+bool nq_arg_boolean(lua_State *L, int index, const char *function, const char *name);
+void nq_arg_table(lua_State *L, int index, const char *function, const char *name);
+
+/* Pushes nil, message, error: what a failure of the world returns. Returns 3. */
+int nq_push_failure(lua_State *L, int error, const char *message);
+
+#endif

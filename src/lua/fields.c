@@ -1,0 +1,298 @@
+/* The properties of a packet: names that are none raise, information that is absent is nil. */
+#include <lauxlib.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lua/args.h"
+#include "lua/names.h"
+#include "lua/packet.h"
+
+/* Codes are positions in nq_packet_names, from 1; methods come behind FIELD_COUNT. */
+enum field {
+	FIELD_ID = 1,
+	FIELD_FAMILY,
+	FIELD_HOOK,
+	FIELD_ETHERTYPE,
+	FIELD_TIMESTAMP,
+	FIELD_VERDICT,
+	FIELD_LENGTH,
+	FIELD_TRUNCATED,
+	FIELD_GSO,
+	FIELD_MARK,
+	FIELD_PRIORITY,
+	FIELD_IIF,
+	FIELD_OIF,
+	FIELD_PHYSIIF,
+	FIELD_PHYSOIF,
+	FIELD_IIFNAME,
+	FIELD_OIFNAME,
+	FIELD_PHYSIIFNAME,
+	FIELD_PHYSOIFNAME,
+	FIELD_HWADDR,
+	FIELD_VLAN,
+	FIELD_L2HEADER,
+	FIELD_UID,
+	FIELD_GID,
+	FIELD_SECCTX,
+	FIELD_CGROUP,
+	FIELD_SENT,
+	FIELD_COUNT,
+};
+
+const char *const nq_packet_names[] = {
+	"id",
+	"family",
+	"hook",
+	"ethertype",
+	"timestamp",
+	"verdict",
+	"length",
+	"truncated",
+	"gso",
+	"mark",
+	"priority",
+	"iif",
+	"oif",
+	"physiif",
+	"physoif",
+	"iifname",
+	"oifname",
+	"physiifname",
+	"physoifname",
+	"hwaddr",
+	"vlan",
+	"l2header",
+	"uid",
+	"gid",
+	"secctx",
+	"cgroup",
+	"sent",
+	/* methods */
+	"accept",
+	"drop",
+	"modify",
+	"again",
+	"requeue",
+	"u8",
+	"u16",
+	"u24",
+	"u32",
+	"bytes",
+	"patch",
+	"unpack",
+	"find",
+	NULL,
+};
+
+static int unknown_field(lua_State *L)
+{
+	if (lua_type(L, 2) == LUA_TSTRING)
+		return luaL_error(L, "packet has no field '%s'", lua_tostring(L, 2));
+	return luaL_error(L, "packet has no field '%s'", luaL_tolstring(L, 2, NULL));
+}
+
+static void push_string(lua_State *L, const char *text)
+{
+	if (text)
+		lua_pushstring(L, text);
+	else
+		lua_pushnil(L);
+}
+
+static void push_u32(lua_State *L, const struct nq_packet *packet, uint32_t bit, uint32_t value)
+{
+	if (packet->have & bit)
+		lua_pushinteger(L, value);
+	else
+		lua_pushnil(L);
+}
+
+/* The name an interface has now, in this thread's network namespace; nil when it is gone. */
+static void push_interface(lua_State *L, const struct nq_packet *packet, uint32_t bit,
+			   uint32_t index, unsigned which)
+{
+	struct nq_made_packet *made = nq_packet_made(L, 1);
+	char name[IF_NAMESIZE];
+
+	if (made && made->names[which][0])
+		lua_pushstring(L, made->names[which]);
+	else if (packet->have & bit && if_indextoname(index, name))
+		lua_pushstring(L, name);
+	else
+		lua_pushnil(L);
+}
+
+static void push_hwaddr(lua_State *L, const struct nq_packet *packet)
+{
+	char text[3 * sizeof(packet->hwaddr) + 1];
+
+	if (packet->hwaddr_length == 0) {
+		lua_pushnil(L);
+		return;
+	}
+	for (unsigned i = 0; i < packet->hwaddr_length; i++)
+		snprintf(text + (size_t)(3 * i), 4, "%02x:", packet->hwaddr[i]);
+	lua_pushlstring(L, text, 3U * packet->hwaddr_length - 1);
+}
+
+static void push_length(lua_State *L, const struct nq_packet *packet)
+{
+	if (packet->have & NQ_HAVE_WIRE_LENGTH)
+		lua_pushinteger(L, packet->wire_length);
+	else
+		push_u32(L, packet, NQ_HAVE_PAYLOAD, packet->length);
+}
+
+static void push_sent(lua_State *L)
+{
+	struct nq_made_packet *made = nq_packet_made(L, 1);
+
+	if (!made || made->packet.verdict == NQ_UNDECIDED || made->packet.verdict == NQ_DROP)
+		lua_pushnil(L);
+	else
+		lua_pushlstring(L, made->packet.length ? (const char *)made->packet.data : "",
+				made->packet.length);
+}
+
+static void push_field(lua_State *L, const struct nq_packet *packet, enum field field)
+{
+	switch (field) {
+	case FIELD_ID:
+		lua_pushinteger(L, packet->id);
+		return;
+	case FIELD_FAMILY:
+		push_string(L, nq_family_name(packet->family));
+		return;
+	case FIELD_HOOK:
+		push_string(L, nq_hook_name(packet->family, packet->hook));
+		return;
+	case FIELD_ETHERTYPE:
+		lua_pushinteger(L, packet->ethertype);
+		return;
+	case FIELD_TIMESTAMP:
+		if (packet->have & NQ_HAVE_TIMESTAMP)
+			lua_pushnumber(L, (lua_Number)packet->seconds +
+						  (lua_Number)packet->microseconds / 1e6);
+		else
+			lua_pushnil(L);
+		return;
+	case FIELD_VERDICT:
+		push_string(L, nq_verdict_name(packet->verdict));
+		return;
+	case FIELD_LENGTH:
+		push_length(L, packet);
+		return;
+	case FIELD_TRUNCATED:
+		lua_pushboolean(L, nq_packet_truncated(packet));
+		return;
+	case FIELD_GSO:
+		lua_pushboolean(L, packet->gso);
+		return;
+	case FIELD_MARK:
+		lua_pushinteger(L, packet->mark);
+		return;
+	case FIELD_PRIORITY:
+		lua_pushinteger(L, packet->priority);
+		return;
+	case FIELD_IIF:
+		push_u32(L, packet, NQ_HAVE_IIF, packet->iif);
+		return;
+	case FIELD_OIF:
+		push_u32(L, packet, NQ_HAVE_OIF, packet->oif);
+		return;
+	case FIELD_PHYSIIF:
+		push_u32(L, packet, NQ_HAVE_PHYSIIF, packet->physiif);
+		return;
+	case FIELD_PHYSOIF:
+		push_u32(L, packet, NQ_HAVE_PHYSOIF, packet->physoif);
+		return;
+	case FIELD_IIFNAME:
+		push_interface(L, packet, NQ_HAVE_IIF, packet->iif, 0);
+		return;
+	case FIELD_OIFNAME:
+		push_interface(L, packet, NQ_HAVE_OIF, packet->oif, 1);
+		return;
+	case FIELD_PHYSIIFNAME:
+		push_interface(L, packet, NQ_HAVE_PHYSIIF, packet->physiif, 2);
+		return;
+	case FIELD_PHYSOIFNAME:
+		push_interface(L, packet, NQ_HAVE_PHYSOIF, packet->physoif, 3);
+		return;
+	case FIELD_HWADDR:
+		push_hwaddr(L, packet);
+		return;
+	case FIELD_VLAN:
+		/* The 12 bits of VLAN ID; priority and DEI are no part of it (IEEE 802.1Q). */
+		push_u32(L, packet, NQ_HAVE_VLAN, packet->vlan_tci & 0xfff);
+		return;
+	case FIELD_L2HEADER:
+		if (packet->l2header)
+			lua_pushlstring(L, (const char *)packet->l2header, packet->l2header_length);
+		else
+			lua_pushnil(L);
+		return;
+	case FIELD_UID:
+		push_u32(L, packet, NQ_HAVE_UID, packet->uid);
+		return;
+	case FIELD_GID:
+		push_u32(L, packet, NQ_HAVE_GID, packet->gid);
+		return;
+	case FIELD_SECCTX:
+		if (packet->secctx_length)
+			/* some kernels count the terminating zero in */
+			lua_pushlstring(L, packet->secctx,
+					strnlen(packet->secctx, packet->secctx_length));
+		else
+			lua_pushnil(L);
+		return;
+	case FIELD_CGROUP:
+		push_u32(L, packet, NQ_HAVE_CGROUP, packet->cgroup);
+		return;
+	case FIELD_SENT:
+		push_sent(L);
+		return;
+	case FIELD_COUNT:
+		lua_pushnil(L);
+		return;
+	}
+}
+
+int nq_packet_index(lua_State *L)
+{
+	const struct nq_packet *packet = nq_packet_check(L, "index");
+	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(2)), L, 2);
+
+	if (code >= FIELD_COUNT)
+		lua_rawgeti(L, lua_upvalueindex(3), code);
+	else if (code)
+		push_field(L, packet, (enum field)code);
+	else
+		return unknown_field(L);
+	return 1;
+}
+
+int nq_packet_newindex(lua_State *L)
+{
+	struct nq_packet *packet = nq_packet_check(L, "newindex");
+	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(2)), L, 2);
+
+	if (!code)
+		return unknown_field(L);
+	packet = nq_packet_check_open(L, "newindex");
+	switch (code) {
+	case FIELD_MARK:
+		packet->mark = (uint32_t)nq_arg_integer(L, 3, "packet", "mark", 0, 0xffffffff);
+		packet->send_mark = packet->mark;
+		packet->send |= NQ_SEND_MARK;
+		return 0;
+	case FIELD_PRIORITY:
+		packet->priority =
+			(uint32_t)nq_arg_integer(L, 3, "packet", "priority", 0, 0xffffffff);
+		packet->send_priority = packet->priority;
+		packet->send |= NQ_SEND_PRIORITY;
+		return 0;
+	default:
+		return luaL_error(L, "packet field '%s' is read-only", lua_tostring(L, 2));
+	}
+}

@@ -1,0 +1,48 @@
+/*
+ * lane.h - one Lua state judging for one loop: the only place where handlers are entered.
+ *
+ * A batch is judged inside one protected call; an error unwinds to it, the packet at hand gets its
+ * policy, and the rest of the batch goes on in the next call.
+ */
+#ifndef NQ_LUA_LANE_H
+#define NQ_LUA_LANE_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+#include "host/log.h"
+#include "host/loop.h"
+#include "lua/packet.h"
+#include "lua/script.h"
+
+/* What belongs to one Lua state, found through the registry. */
+struct nq_state {
+	struct nq_loop *active;	   /* whose start, run or process is on; for nfqueue.stop */
+	struct nq_cell *unused;	   /* cells of lanes that have ended */
+	struct nq_log_limit limit; /* of lines written by scripts */
+};
+
+/* Called once a state. */
+void nq_state_register(lua_State *L);
+struct nq_state *nq_state_get(lua_State *L);
+
+struct nq_lua_lane {
+	lua_State *L; /* NULL: no script any more, every packet gets on_error */
+	struct nq_cell *cell;
+	bool judging;	   /* inside a handler */
+	bool interrupted;  /* the stock interpreter's Ctrl-C reached a handler */
+	uint64_t failures; /* handlers that raised */
+	uint64_t reported; /* of those, when last logged */
+	struct nq_log_limit limit;
+};
+
+/* nq_loop_queue.owner: how the lane finds a queue's handler and the object passed to it. */
+struct nq_lua_owner {
+	int handler;	    /* registry reference */
+	const void *object; /* key of the queue's userdata in the table of nq_queue_push_object */
+};
+
+/* The judge of loops whose context is a struct nq_lua_lane. */
+void nq_lua_judge(void *context, struct nq_loop *loop);
+
+#endif

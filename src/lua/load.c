@@ -1,0 +1,196 @@
+#include "lua/load.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <string.h>
+
+#include "lua/args.h"
+#include "lua/packet.h"
+#include "lua/queue.h"
+#include "lua/script.h"
+
+static const char metatable_key;
+
+/* User value 1 is the queue object that the script's functions get. */
+struct handler {
+	struct nq_script script;
+	struct nq_settings settings;
+	bool closed;
+};
+
+static struct handler *check_handler(lua_State *L, const char *method)
+{
+	struct handler *handler = lua_touserdata(L, 1);
+
+	if (!handler || !lua_getmetatable(L, 1))
+		nq_arg_error(L, 1, method, "self", "handler");
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	if (!lua_rawequal(L, -1, -2))
+		nq_arg_error(L, 1, method, "self", "handler");
+	lua_pop(L, 2);
+	return handler;
+}
+
+/* Under pcall: 1 the handler's function, 2 the packet, 3 the queue, 4 the default (integer). */
+static int apply(lua_State *L)
+{
+	enum nq_verdict standard = (enum nq_verdict)lua_tointeger(L, 4);
+	struct nq_made_packet *made = nq_packet_made(L, 2);
+
+	lua_settop(L, 3);
+	lua_pushvalue(L, 1);
+	lua_pushvalue(L, 2);
+	lua_pushvalue(L, 3);
+	lua_call(L, 2, LUA_MULTRET);
+	nq_packet_conclude(L, &made->packet, 4, standard);
+	return 0;
+}
+
+/***
+Apply the script to a packet as the loop would: `default` when it decides nothing, `on_error` when
+it raises.
+@function handler:__call
+@tparam packet pkt made by nfqueue.packet, without a verdict
+@treturn string the verdict
+@treturn ?string the error with its traceback, when the script raised
+@raise for anything but a made packet without a verdict
+*/
+static int handler_call(lua_State *L)
+{
+	struct handler *handler = check_handler(L, "handler");
+	struct nq_made_packet *made = nq_packet_made(L, 2);
+	struct nq_packet *packet;
+	struct nq_packet before;
+	int status;
+
+	if (!made)
+		return nq_arg_error(L, 2, "handler", "pkt", "packet made by nfqueue.packet");
+	if (handler->closed)
+		return luaL_error(L, "handler is closed");
+	packet = &made->packet;
+	if (packet->verdict != NQ_UNDECIDED)
+		return luaL_error(L, "packet already has a verdict");
+	lua_settop(L, 2);
+	before = *packet;
+	lua_pushlstring(L, packet->length ? (const char *)packet->data : "", packet->length);
+	/* 3 the bytes as they were */
+	lua_pushcfunction(L, nq_script_traceback);
+	lua_pushcfunction(L, apply);
+	lua_rawgeti(L, LUA_REGISTRYINDEX, handler->script.packet);
+	lua_pushvalue(L, 2);
+	lua_getiuservalue(L, 1, 1);
+	lua_pushinteger(L, handler->settings.default_verdict);
+	status = lua_pcall(L, 4, 0, 4);
+	if (status != LUA_OK && packet->verdict == NQ_UNDECIDED) {
+		/* on_error carries no edits: what leaves is the kernel's own copy. */
+		*packet = before;
+		memcpy(packet->data, lua_tostring(L, 3), packet->length);
+		packet->verdict = handler->settings.on_error;
+	}
+	lua_pushstring(L, nq_verdict_name(packet->verdict));
+	if (status == LUA_OK)
+		return 1;
+	lua_pushvalue(L, -2);
+	return 2;
+}
+
+/***
+Call the script's `close`, once.
+@function handler:close
+*/
+static int handler_close(lua_State *L)
+{
+	struct handler *handler = check_handler(L, "close");
+
+	if (handler->closed)
+		return 0;
+	handler->closed = true;
+	lua_getiuservalue(L, 1, 1);
+	if (nq_script_call_hook(L, handler->script.close) != LUA_OK)
+		return lua_error(L);
+	return 0;
+}
+
+static int handler_index(lua_State *L)
+{
+	struct handler *handler = check_handler(L, "index");
+	const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+
+	if (strcmp(name, "config") == 0)
+		nq_config_push(L, &handler->settings);
+	else if (strcmp(name, "close") == 0)
+		lua_pushcfunction(L, handler_close);
+	else
+		return luaL_error(L, "handler has no field '%s'", luaL_tolstring(L, 2, NULL));
+	return 1;
+}
+
+static int handler_tostring(lua_State *L)
+{
+	const struct handler *handler = check_handler(L, "tostring");
+
+	lua_pushstring(L, handler->closed ? "handler (closed)" : "handler");
+	return 1;
+}
+
+static int handler_gc(lua_State *L)
+{
+	struct handler *handler = check_handler(L, "gc");
+
+	nq_script_release(L, &handler->script);
+	return 0;
+}
+
+void nq_load_register(lua_State *L)
+{
+	static const luaL_Reg metamethods[] = {
+		{"__call", handler_call},   {"__index", handler_index},
+		{"__close", handler_close}, {"__tostring", handler_tostring},
+		{"__gc", handler_gc},	    {NULL, NULL},
+	};
+
+	luaL_newlib(L, metamethods);
+	lua_pushstring(L, "nfqueue.handler");
+	lua_setfield(L, -2, "__name");
+	lua_pushstring(L, "nfqueue.handler");
+	lua_setfield(L, -2, "__metatable");
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+}
+
+int nq_load(lua_State *L)
+{
+	const char *path = nq_arg_string(L, 1, "load", "path", NULL);
+	struct nq_failure failure = {.status = 0};
+	struct nq_config_layer given;
+	struct handler *handler;
+	struct nq_queue *queue;
+
+	if (!lua_isnoneornil(L, 2))
+		nq_arg_table(L, 2, "load", "args");
+	lua_settop(L, 3);
+	nq_config_read(L, 3, "load", &given);
+	handler = lua_newuserdatauv(L, sizeof(*handler), 1);
+	*handler = (struct handler){
+		.script = {.packet = LUA_NOREF, .open = LUA_NOREF, .close = LUA_NOREF}};
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	lua_setmetatable(L, 4);
+	if (nq_script_load(L, path, lua_isnil(L, 2) ? 0 : 2, &handler->script, &failure) != 0) {
+		nq_push_failure(L, failure.error, failure.message);
+		lua_pushinteger(L, failure.status);
+		return 4;
+	}
+	nq_config_settle((const struct nq_config_layer *[]){&handler->script.config, &given}, 2,
+			 &handler->settings);
+	queue = nq_queue_push(L, 0, &handler->script, &handler->settings);
+	queue->threaded = queue->released = true; /* the references are the handler's */
+	lua_setiuservalue(L, 4, 1);
+	lua_getiuservalue(L, 4, 1);
+	if (nq_script_call_hook(L, handler->script.open) != LUA_OK) {
+		lua_pushfstring(L, "open of the script failed: %s", lua_tostring(L, -1));
+		nq_push_failure(L, EINVAL, lua_tostring(L, -1));
+		lua_pushinteger(L, 65);
+		return 4;
+	}
+	lua_settop(L, 4);
+	return 1;
+}

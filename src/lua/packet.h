@@ -1,0 +1,93 @@
+/*
+ * packet.h - the userdata handlers hold: a small fresh handle for each packet, so that a stale one
+ * can be told.
+ *
+ * A handle is (cell, generation). The cell belongs to the Lua state and lives as long as it; ending
+ * a packet is cell->generation++, which no Lua object needs to be touched for. A packet made by
+ * nfqueue.packet carries its own cell and bytes.
+ */
+#ifndef NQ_LUA_PACKET_H
+#define NQ_LUA_PACKET_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "packet/packet.h"
+
+struct nq_cell {
+	uint64_t generation;
+	struct nq_packet *packet; /* valid for handles of the present generation */
+	bool made;		  /* by nfqueue.packet: stays readable afterwards */
+	struct nq_cell *next;	  /* among the unused */
+};
+
+struct nq_handle {
+	struct nq_cell *cell;
+	uint64_t generation;
+};
+
+/* What nfqueue.packet makes: handle first, so that both kinds are read alike. */
+struct nq_made_packet {
+	struct nq_handle handle;
+	struct nq_cell cell;
+	struct nq_packet packet; /* bytes: user value 1; spare: 2; strings of the meta table: 3 */
+	char names[4][16];	 /* iifname oifname physiifname physoifname, "" when not given */
+};
+
+/* Called once a state: makes the metatable and leaves nothing on the stack. */
+void nq_packet_register(lua_State *L);
+
+/*
+ * A cell of this state, one a lane; its memory lives as long as the state, for the handles that
+ * point to it. nq_cell_new may raise. nq_cell_free lets `*unused` have it for the next lane.
+ */
+struct nq_cell *nq_cell_new(lua_State *L, struct nq_cell **unused);
+void nq_cell_free(struct nq_cell *cell, struct nq_cell **unused);
+
+/* Pushes a handle for cell's present packet; `metatable` is the stack index of nq_packet_metatable.
+ */
+void nq_packet_push(lua_State *L, struct nq_cell *cell, int metatable);
+void nq_packet_push_metatable(lua_State *L);
+
+static inline void nq_cell_end(struct nq_cell *cell)
+{
+	cell->generation++;
+}
+
+/*
+ * After the handler: reads what it returned (stack indices from `first` to the top) and settles
+ * packet->verdict, with `standard` for none. Raises for returned values that are no verdict, and
+ * for edits that cannot be sent. True when the standard was used.
+ */
+bool nq_packet_conclude(lua_State *L, struct nq_packet *packet, int first,
+			enum nq_verdict standard);
+
+/* packet(bytes, meta): see the doc block. */
+int nq_packet_make(lua_State *L);
+
+/* The made packet at `index`, or NULL: any other value, or a packet of a queue. */
+struct nq_made_packet *nq_packet_made(lua_State *L, int index);
+
+/* --- between the files of this class --- */
+
+/* First line of every method: upvalue 1 is the metatable. Raises for other values and dead packets.
+ */
+struct nq_packet *nq_packet_check(lua_State *L, const char *method);
+
+/* The same for changes: raises also when the packet has its verdict. */
+struct nq_packet *nq_packet_check_open(lua_State *L, const char *method);
+
+/* Raises "cannot edit this packet: reason" unless reason is NULL. */
+void nq_packet_refuse(lua_State *L, const char *reason);
+
+int nq_packet_index(lua_State *L);    /* __index; upvalues: metatable, names, methods */
+int nq_packet_newindex(lua_State *L); /* __newindex; the same */
+extern const char *const nq_packet_names[];
+
+/* Functions of the method table: {name, function}, up to a NULL. */
+extern const luaL_Reg nq_packet_verbs[];
+extern const luaL_Reg nq_packet_raw[];
+
+#endif

@@ -1,0 +1,402 @@
+#include "lua/run.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/supervisor.h"
+#include "host/worker.h"
+#include "lua/args.h"
+#include "lua/module.h"
+#include "lua/queue.h"
+
+/*
+ * What threads need, without Lua values: it crosses states and a fork. The table it is read from:
+ *
+ *     script  string              path of the handler script
+ *     queues  list of integers    each once
+ *     threads integer             from 1 to the number of queues
+ *     args    list of strings     key, value, key, value, ...
+ *     config  table               wins over the script's own
+ */
+struct plan {
+	char *script;
+	char *path, *cpath; /* package.path and package.cpath of the state that starts */
+	char **args;
+	size_t arg_count;
+	struct nq_config_layer config;
+	uint16_t *queues;
+	unsigned queue_count, threads;
+};
+
+struct thread_state {
+	lua_State *L;
+	struct nq_lua_lane lane;
+	struct nq_queue **queues;
+};
+
+static void free_plan(struct plan *plan)
+{
+	for (size_t i = 0; plan->args && i < plan->arg_count; i++)
+		free(plan->args[i]);
+	free(plan->args);
+	free(plan->script);
+	free(plan->path);
+	free(plan->cpath);
+	free(plan->queues);
+}
+
+static int plan_gc(lua_State *L)
+{
+	struct plan *plan = lua_touserdata(L, 1);
+
+	free_plan(plan);
+	memset(plan, 0, sizeof(*plan));
+	return 0;
+}
+
+static char *copy_string(lua_State *L, int index)
+{
+	char *copy = strdup(lua_tostring(L, index));
+
+	if (!copy)
+		luaL_error(L, "not enough memory");
+	return copy;
+}
+
+static void *allocate(lua_State *L, size_t count, size_t size)
+{
+	void *block = calloc(count ? count : 1, size);
+
+	if (!block)
+		luaL_error(L, "not enough memory");
+	return block;
+}
+
+static void read_args(lua_State *L, struct plan *plan)
+{
+	lua_getfield(L, 1, "args");
+	if (!lua_isnil(L, -1)) {
+		size_t count;
+
+		nq_arg_table(L, -1, "run", "args");
+		count = (size_t)lua_rawlen(L, -1);
+		plan->args = allocate(L, count, sizeof(*plan->args));
+		for (size_t i = 0; i < count; i++) {
+			lua_rawgeti(L, -1, (lua_Integer)i + 1);
+			nq_arg_string(L, -1, "run", "args", NULL);
+			plan->args[i] = copy_string(L, -1);
+			plan->arg_count = i + 1;
+			lua_pop(L, 1);
+		}
+	}
+	lua_pop(L, 1);
+}
+
+static void read_queues(lua_State *L, struct plan *plan)
+{
+	size_t count;
+
+	lua_getfield(L, 1, "queues");
+	nq_arg_table(L, -1, "run", "queues");
+	count = (size_t)lua_rawlen(L, -1);
+	if (count == 0)
+		luaL_error(L, "bad argument 'queues' to 'run' (no queue is given)");
+	plan->queues = allocate(L, count, sizeof(*plan->queues));
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, -1, (lua_Integer)i + 1);
+		plan->queues[i] = (uint16_t)nq_arg_integer(L, -1, "run", "queues", 0, 65535);
+		lua_pop(L, 1);
+		for (size_t k = 0; k < i; k++) {
+			if (plan->queues[k] == plan->queues[i])
+				luaL_error(
+					L,
+					"bad argument 'queues' to 'run' (queue %d is given twice)",
+					plan->queues[i]);
+		}
+	}
+	plan->queue_count = (unsigned)count;
+	lua_pop(L, 1);
+	lua_getfield(L, 1, "threads");
+	plan->threads = (unsigned)nq_arg_integer(L, -1, "run", "threads", 1, (lua_Integer)count);
+	lua_pop(L, 1);
+}
+
+/* Reads the table at 1 into a userdata, left on the stack, that frees it. */
+static struct plan *read_plan(lua_State *L)
+{
+	struct plan *plan = lua_newuserdatauv(L, sizeof(*plan), 0);
+
+	memset(plan, 0, sizeof(*plan));
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, plan_gc);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
+	nq_arg_table(L, 1, "run", "plan");
+	lua_getfield(L, 1, "script");
+	nq_arg_string(L, -1, "run", "script", NULL);
+	plan->script = copy_string(L, -1);
+	lua_pop(L, 1);
+	read_args(L, plan);
+	read_queues(L, plan);
+	lua_getfield(L, 1, "config");
+	nq_config_read(L, -1, "run", &plan->config);
+	lua_pop(L, 1);
+	lua_getglobal(L, LUA_LOADLIBNAME);
+	lua_getfield(L, -1, "path");
+	lua_getfield(L, -2, "cpath");
+	if (lua_isstring(L, -1) && lua_isstring(L, -2)) {
+		plan->path = copy_string(L, -2);
+		plan->cpath = copy_string(L, -1);
+	}
+	lua_pop(L, 3);
+	return plan;
+}
+
+/* Pushes { key = value, repeated = { value, value } }. */
+static void push_args(lua_State *L, const struct plan *plan)
+{
+	lua_newtable(L);
+	for (size_t i = 0; i + 1 < plan->arg_count; i += 2) {
+		const char *key = plan->args[i];
+		int type = lua_getfield(L, -1, key);
+
+		if (type == LUA_TSTRING) {
+			lua_createtable(L, 2, 0);
+			lua_insert(L, -2);
+			lua_rawseti(L, -2, 1);
+			lua_pushvalue(L, -1);
+			lua_setfield(L, -3, key);
+			type = LUA_TTABLE;
+		}
+		lua_pushstring(L, plan->args[i + 1]);
+		if (type == LUA_TTABLE)
+			lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+		else
+			lua_setfield(L, -3, key);
+		lua_pop(L, 1);
+	}
+}
+
+static void set_paths(lua_State *L, const struct plan *plan)
+{
+	lua_getglobal(L, LUA_LOADLIBNAME);
+	if (plan->path) {
+		lua_pushstring(L, plan->path);
+		lua_setfield(L, -2, "path");
+		lua_pushstring(L, plan->cpath);
+		lua_setfield(L, -2, "cpath");
+	}
+	lua_getfield(L, -1, "preload");
+	lua_pushcfunction(L, luaopen_nfqueue_core);
+	lua_setfield(L, -2, "nfqueue.core");
+	lua_pop(L, 2);
+}
+
+/* Under pcall: 1 lane, 2 failure (both light). Libraries, paths, core, script, queue objects. */
+static int load_state(lua_State *L)
+{
+	struct nq_worker_lane *lane = lua_touserdata(L, 1);
+	struct nq_failure *failure = lua_touserdata(L, 2);
+	const struct plan *plan = lane->context;
+	struct thread_state *state = lane->state;
+	struct nq_script script;
+
+	luaL_openlibs(L);
+	set_paths(L, plan);
+	luaL_requiref(L, "nfqueue.core", luaopen_nfqueue_core, 0);
+	lua_settop(L, 2);
+	push_args(L, plan);
+	if (nq_script_load(L, plan->script, 3, &script, failure) != 0)
+		return 0;
+	lua_settop(L, 0);
+	for (unsigned i = 0; i < lane->queue_count; i++) {
+		struct nq_queue *queue;
+
+		nq_config_settle((const struct nq_config_layer *[]){&script.config, &plan->config},
+				 2, &lane->settings[i]);
+		queue = nq_queue_push(L, (uint16_t)lane->queues[i].number, &script,
+				      &lane->settings[i]);
+		queue->threaded = true;
+		queue->position = i;
+		state->queues[i] = queue;
+		lane->owners[i] = &queue->owner;
+		(void)luaL_ref(L, LUA_REGISTRYINDEX); /* for the life of the state */
+	}
+	state->lane.cell = nq_cell_new(L, &nq_state_get(L)->unused);
+	return 0;
+}
+
+static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
+{
+	struct thread_state *state = calloc(1, sizeof(*state));
+
+	lane->state = state;
+	if (state)
+		state->queues = calloc(lane->queue_count, sizeof(struct nq_queue *));
+	if (state)
+		state->L = luaL_newstate();
+	if (!state || !state->queues || !state->L)
+		return nq_fail(failure, 1, ENOMEM, "not enough memory for a Lua state");
+	state->lane.L = state->L;
+	lua_pushcfunction(state->L, nq_script_traceback);
+	lua_pushcfunction(state->L, load_state);
+	lua_pushlightuserdata(state->L, lane);
+	lua_pushlightuserdata(state->L, failure);
+	if (lua_pcall(state->L, 2, 0, 1) != LUA_OK)
+		nq_fail(failure, 1, ENOMEM, "cannot prepare a Lua state: %s",
+			lua_tostring(state->L, -1));
+	lua_settop(state->L, 0);
+	return -failure->error;
+}
+
+static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
+{
+	struct thread_state *state = lane->state;
+	lua_State *L = state->L;
+
+	nq_state_get(L)->active = lane->loop;
+	for (unsigned i = 0; i < lane->queue_count; i++) {
+		struct nq_queue *queue = state->queues[i];
+
+		queue->loop = lane->loop;
+		queue->memory = lane->memory;
+		nq_queue_push_object(L, queue);
+		if (nq_script_call_hook(L, queue->script.open) != LUA_OK) {
+			nq_fail(failure, 65, EINVAL, "open of the script failed: %s",
+				lua_tostring(L, -1));
+			lua_pop(L, 1);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static void close_lane(struct nq_worker_lane *lane)
+{
+	struct thread_state *state = lane->state;
+	lua_State *L = state->L;
+
+	for (unsigned i = 0; i < lane->queue_count; i++) {
+		nq_queue_push_object(L, state->queues[i]);
+		if (nq_script_call_hook(L, state->queues[i]->script.close) != LUA_OK) {
+			nq_log(NQ_LOG_ERROR, "close of the script failed: %s", lua_tostring(L, -1));
+			lua_pop(L, 1);
+		}
+	}
+}
+
+static void unload_lane(struct nq_worker_lane *lane)
+{
+	struct thread_state *state = lane->state;
+
+	if (!state)
+		return;
+	if (state->L)
+		lua_close(state->L);
+	free(state->queues);
+	free(state);
+	lane->state = NULL;
+}
+
+/* The judge's context is the thread's state; its lane is what nq_lua_judge wants. */
+static void judge_lane(void *context, struct nq_loop *loop)
+{
+	struct thread_state *state = context;
+
+	nq_lua_judge(&state->lane, loop);
+}
+
+static const struct nq_worker_ops ops = {
+	.load = load_lane,
+	.open = open_lane,
+	.judge = judge_lane,
+	.close = close_lane,
+	.unload = unload_lane,
+};
+
+struct resources {
+	struct nq_memory *memory;
+	int *sockets;
+	unsigned count;
+};
+
+static void release(struct resources *resources)
+{
+	for (unsigned i = 0; resources->sockets && i < resources->count; i++)
+		close(resources->sockets[i]);
+	free(resources->sockets);
+	nq_memory_free(resources->memory);
+}
+
+static int acquire(const struct plan *plan, struct resources *resources, struct nq_failure *failure)
+{
+	*resources = (struct resources){
+		.memory = nq_memory_new(plan->threads, plan->queues, plan->queue_count)};
+	resources->sockets = calloc(plan->threads, sizeof(int));
+	if (!resources->memory || !resources->sockets) {
+		release(resources);
+		return nq_fail(failure, 1, ENOMEM, "not enough memory");
+	}
+	while (resources->count < plan->threads) {
+		int fd = nq_socket_open();
+
+		if (fd < 0) {
+			release(resources);
+			return nq_fail(failure, 69, -fd,
+				       "cannot open a netfilter socket: %s (it needs "
+				       "CONFIG_NETFILTER_NETLINK)",
+				       strerror(-fd));
+		}
+		resources->sockets[resources->count++] = fd;
+	}
+	return 0;
+}
+
+int nq_run(lua_State *L)
+{
+	struct plan *plan = read_plan(L);
+	struct nq_failure failure = {.status = 0};
+	struct resources resources;
+	bool interrupted = false;
+	int error = acquire(plan, &resources, &failure);
+
+	if (error)
+		return nq_push_failure(L, failure.error, failure.message);
+	error = nq_worker_run(resources.memory, resources.sockets, &ops, plan, -1, &interrupted,
+			      &failure);
+	release(&resources);
+	if (error)
+		return nq_push_failure(L, failure.error, failure.message);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+static int run_worker(void *context, struct nq_memory *memory, const int *sockets, int stop_fd)
+{
+	struct nq_failure failure = {.status = 0};
+
+	if (nq_worker_run(memory, sockets, &ops, context, stop_fd, NULL, &failure) == 0)
+		return 0;
+	nq_log(NQ_LOG_ERROR, "%s", failure.message);
+	return failure.status ? failure.status : 1;
+}
+
+int nq_run_supervised(lua_State *L)
+{
+	struct plan *plan = read_plan(L);
+	struct nq_failure failure = {.status = 0};
+	struct resources resources;
+
+	if (acquire(plan, &resources, &failure) != 0) {
+		nq_log(NQ_LOG_ERROR, "%s", failure.message);
+		lua_pushinteger(L, failure.status);
+		return 1;
+	}
+	lua_pushinteger(L, nq_supervise(resources.memory, resources.sockets, run_worker, plan));
+	release(&resources);
+	return 1;
+}

@@ -1,0 +1,267 @@
+/* The verbs of a packet and the short form of a handler's return: one decision each. */
+#include <lauxlib.h>
+#include <string.h>
+
+#include "lua/args.h"
+#include "lua/packet.h"
+#include "packet/edit.h"
+
+#define U32_MAX 0xffffffffLL
+
+/* The options of a verdict, read completely before anything is decided. */
+struct options {
+	uint32_t send; /* NQ_SEND_* that were given */
+	uint32_t mark, mask, priority;
+	bool bypass;
+	bool fixup;
+};
+
+static void read_option(lua_State *L, struct options *options, const char *verb, bool *has_mask)
+{
+	const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+
+	if (strcmp(name, "mark") == 0) {
+		options->mark = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
+		options->send |= NQ_SEND_MARK;
+	} else if (strcmp(name, "mask") == 0) {
+		options->mask = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
+		*has_mask = true;
+	} else if (strcmp(name, "priority") == 0) {
+		options->priority = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
+		options->send |= NQ_SEND_PRIORITY;
+	} else if (strcmp(name, "fixup") == 0) {
+		options->fixup = nq_arg_boolean(L, -1, verb, name);
+	} else if (strcmp(name, "bypass") == 0 && strcmp(verb, "requeue") == 0) {
+		options->bypass = nq_arg_boolean(L, -1, verb, name);
+	} else {
+		luaL_error(L, "unknown option '%s' to '%s' (known: mark, mask, priority, fixup%s)",
+			   luaL_tolstring(L, -2, NULL), verb,
+			   strcmp(verb, "requeue") == 0 ? ", bypass" : "");
+	}
+}
+
+static void read_options(lua_State *L, int index, const char *verb, struct options *options)
+{
+	bool has_mask = false;
+
+	*options = (struct options){.mask = 0xffffffff, .fixup = true};
+	if (lua_isnoneornil(L, index))
+		return;
+	nq_arg_table(L, index, verb, "opts");
+	lua_pushnil(L);
+	while (lua_next(L, index)) {
+		read_option(L, options, verb, &has_mask);
+		lua_pop(L, 1);
+	}
+	if (has_mask && !(options->send & NQ_SEND_MARK))
+		luaL_error(L,
+			   "bad argument 'mask' to '%s' (it goes with 'mark', which is not there)",
+			   verb);
+}
+
+static void refuse_more(lua_State *L, int last, const char *verb)
+{
+	if (lua_gettop(L) > last)
+		luaL_error(L, "too many arguments to '%s'", verb);
+}
+
+/* Finishes edits in place and applies the options; the last step, after everything that can be
+ * refused. */
+static void decide(lua_State *L, struct nq_packet *packet, enum nq_verdict verdict,
+		   const struct options *options)
+{
+	if (packet->dirty)
+		nq_packet_refuse(L, nq_edit_finish(packet, options->fixup));
+	if (options->send & NQ_SEND_MARK) {
+		packet->send_mark =
+			(packet->mark & ~options->mask) | (options->mark & options->mask);
+		packet->mark = packet->send_mark;
+	}
+	if (options->send & NQ_SEND_PRIORITY)
+		packet->priority = packet->send_priority = options->priority;
+	packet->send |= options->send;
+	packet->bypass = options->bypass;
+	packet->verdict = verdict;
+}
+
+static void decide_drop(struct nq_packet *packet)
+{
+	packet->send = 0;
+	packet->verdict = NQ_DROP;
+}
+
+/* One verb: its arguments begin at stack index `first`. */
+typedef void verb(lua_State *L, struct nq_packet *packet, int first);
+
+static void do_accept(lua_State *L, struct nq_packet *packet, int first)
+{
+	struct options options;
+
+	refuse_more(L, first, "accept");
+	if (lua_gettop(L) < first && !packet->dirty) {
+		packet->verdict = NQ_ACCEPT;
+		return;
+	}
+	read_options(L, first, "accept", &options);
+	decide(L, packet, NQ_ACCEPT, &options);
+}
+
+static void do_drop(lua_State *L, struct nq_packet *packet, int first)
+{
+	refuse_more(L, first - 1, "drop");
+	decide_drop(packet);
+}
+
+static void do_modify(lua_State *L, struct nq_packet *packet, int first)
+{
+	struct options options;
+	const char *bytes;
+	size_t length;
+
+	refuse_more(L, first + 1, "modify");
+	bytes = nq_arg_string(L, first, "modify", "bytes", &length);
+	read_options(L, first + 1, "modify", &options);
+	nq_packet_refuse(L, nq_edit_replace(packet, (const uint8_t *)bytes, length, options.fixup));
+	decide(L, packet, NQ_MODIFY, &options);
+}
+
+static void do_again(lua_State *L, struct nq_packet *packet, int first)
+{
+	struct options options;
+
+	refuse_more(L, first, "again");
+	read_options(L, first, "again", &options);
+	decide(L, packet, NQ_AGAIN, &options);
+}
+
+static void do_requeue(lua_State *L, struct nq_packet *packet, int first)
+{
+	struct options options;
+	uint16_t target;
+
+	refuse_more(L, first + 1, "requeue");
+	target = (uint16_t)nq_arg_integer(L, first, "requeue", "n", 0, 65535);
+	read_options(L, first + 1, "requeue", &options);
+	packet->target = target;
+	decide(L, packet, NQ_REQUEUE, &options);
+}
+
+/***
+Let the packet go on, with whatever was edited.
+@function packet:accept
+@tparam[opt] table opts `mark` (integer), `mask` (integer: bits of the mark to change, default all),
+ `priority` (integer), `fixup` (boolean, default true: complete lengths and checksums of edited
+packets)
+@raise `packet already has a verdict`, `packet is no longer valid`, `cannot edit this packet: ...`
+*/
+static int packet_accept(lua_State *L)
+{
+	do_accept(L, nq_packet_check_open(L, "accept"), 2);
+	return 0;
+}
+
+/***
+Drop the packet.
+@function packet:drop
+@raise `packet already has a verdict`, `packet is no longer valid`
+*/
+static int packet_drop(lua_State *L)
+{
+	do_drop(L, nq_packet_check_open(L, "drop"), 2);
+	return 0;
+}
+
+/***
+Accept the packet with other content: lengths and checksums of IPv4, IPv6, TCP, UDP and ICMP are
+completed.
+@function packet:modify
+@tparam string bytes the new packet from its network header on, 1 to 65531 bytes
+@tparam[opt] table opts as for accept; with `fixup=false` the bytes are sent as they are
+@raise `cannot edit this packet: ...` when it could not come out right
+*/
+static int packet_modify(lua_State *L)
+{
+	do_modify(L, nq_packet_check_open(L, "modify"), 2);
+	return 0;
+}
+
+/***
+Let the packet traverse the hook again from its first rule (NF_REPEAT); a mark keeps it from
+looping.
+@function packet:again
+@tparam[opt] table opts as for accept
+*/
+static int packet_again(lua_State *L)
+{
+	do_again(L, nq_packet_check_open(L, "again"), 2);
+	return 0;
+}
+
+/***
+Hand the packet to another queue (NF_QUEUE).
+@function packet:requeue
+@tparam integer n number of the queue, 0 to 65535
+@tparam[opt] table opts as for accept, and `bypass` (boolean): accept when nobody listens on queue n
+*/
+static int packet_requeue(lua_State *L)
+{
+	do_requeue(L, nq_packet_check_open(L, "requeue"), 2);
+	return 0;
+}
+
+const luaL_Reg nq_packet_verbs[] = {
+	{"accept", packet_accept}, {"drop", packet_drop},	{"modify", packet_modify},
+	{"again", packet_again},   {"requeue", packet_requeue}, {NULL, NULL},
+};
+
+static verb *find_verb(const char *name)
+{
+	static const struct {
+		const char *name;
+		verb *function;
+	} verbs[] = {
+		{"accept", do_accept}, {"drop", do_drop},	{"modify", do_modify},
+		{"again", do_again},   {"requeue", do_requeue},
+	};
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		if (strcmp(verbs[i].name, name) == 0)
+			return verbs[i].function;
+	}
+	return NULL;
+}
+
+static void apply_returned(lua_State *L, struct nq_packet *packet, int first)
+{
+	verb *function;
+
+	if (lua_type(L, first) != LUA_TSTRING)
+		luaL_error(L, "a handler returns nothing or the name of a verb, not %s",
+			   luaL_typename(L, first));
+	if (packet->verdict != NQ_UNDECIDED)
+		luaL_error(L, "the handler returned '%s', but the packet already has a verdict",
+			   lua_tostring(L, first));
+	function = find_verb(lua_tostring(L, first));
+	if (!function)
+		luaL_error(L,
+			   "the handler returned '%s', which is no verb (accept, drop, modify, "
+			   "again, requeue)",
+			   lua_tostring(L, first));
+	function(L, packet, first + 1);
+}
+
+bool nq_packet_conclude(lua_State *L, struct nq_packet *packet, int first, enum nq_verdict standard)
+{
+	static const struct options none = {.fixup = true};
+
+	/* `return nil` and `return pkt:drop()` are nothing; nil followed by something is not. */
+	if (lua_gettop(L) > first || (lua_gettop(L) == first && !lua_isnil(L, first)))
+		apply_returned(L, packet, first);
+	if (packet->verdict != NQ_UNDECIDED)
+		return false;
+	if (standard == NQ_DROP)
+		decide_drop(packet);
+	else
+		decide(L, packet, NQ_ACCEPT, &none);
+	return true;
+}

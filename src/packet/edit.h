@@ -1,0 +1,40 @@
+/*
+ * edit.h - changing a packet's bytes so that what leaves is correct, or refusing with the reason.
+ *
+ * The kernel reports no failed edit (a bad payload is a silent drop), so every check is here,
+ * before sending. A refusal is a constant string that completes the sentence "cannot edit this
+ * packet: ..."; NULL means done. Nothing is changed by a refused call.
+ */
+#ifndef NQ_EDIT_H
+#define NQ_EDIT_H
+
+#include "packet/packet.h"
+
+/*
+ * Overwrites `length` bytes at `offset` (both already within the packet) and marks the packet
+ * dirty. Refused on truncated packets and where the kernel insists on the old bytes: IPv4 header
+ * length, fragment bits and options, IPv6 extension headers, and behind the IP header of a
+ * fragment.
+ */
+const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
+			  uint32_t length);
+
+/*
+ * Makes `bytes` the packet's content, copying them to packet->spare, and asks for them to be sent.
+ * With `fixup` lengths and checksums are completed and an edit that cannot come out right is
+ * refused; without it only what the kernel would drop in silence is refused.
+ */
+const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
+			    bool fixup);
+
+/* Before a dirty packet leaves: completes it (with `fixup`) and asks for its bytes to be sent. */
+const char *nq_edit_finish(struct nq_packet *packet, bool fixup);
+
+/*
+ * Writes the lengths and checksums of IPv4, IPv6, TCP, UDP (0 as 0xffff, RFC 768), ICMP and ICMPv6
+ * into `length` bytes that begin with the network header. Fragments get the IP header's only. Other
+ * transports and non-IP bytes are left as they are.
+ */
+const char *nq_edit_complete(uint8_t *bytes, uint32_t length);
+
+#endif

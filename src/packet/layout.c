@@ -1,0 +1,142 @@
+#include "packet/layout.h"
+
+#include <endian.h>
+#include <netinet/in.h>
+#include <string.h>
+
+enum { IP4_HEADER = 20, IP6_HEADER = 40 };
+
+static uint16_t read_u16(const uint8_t *bytes)
+{
+	uint16_t value;
+
+	memcpy(&value, bytes, sizeof(value));
+	return be16toh(value);
+}
+
+static void read_ip4(struct nq_layout *layout, const uint8_t *bytes, size_t length)
+{
+	uint16_t frag;
+
+	if (length < IP4_HEADER)
+		return;
+	layout->version = 4;
+	layout->transport = (uint32_t)(bytes[0] & 0x0f) * 4;
+	layout->total = read_u16(bytes + 2);
+	frag = read_u16(bytes + 6);
+	layout->dont_fragment = frag & 0x4000;
+	layout->more_fragments = frag & 0x2000;
+	layout->frag_offset = (uint16_t)((frag & 0x1fff) * 8);
+	layout->protocol = bytes[9];
+	layout->cut = layout->transport < IP4_HEADER || layout->transport > length;
+}
+
+/*
+ * Extension headers (RFC 8200 section 4). Each is at least 8 bytes and begins with the next
+ * header's number, so the walk ends within length / 8 steps whatever the bytes say.
+ */
+static void read_ip6(struct nq_layout *layout, const uint8_t *bytes, size_t length)
+{
+	size_t offset = IP6_HEADER;
+	uint8_t next;
+
+	if (length < IP6_HEADER)
+		return;
+	layout->version = 6;
+	layout->total = read_u16(bytes + 4);
+	if (layout->total)
+		layout->total += IP6_HEADER;
+	next = bytes[6];
+	for (;;) {
+		size_t size;
+
+		layout->protocol = next;
+		layout->transport = (uint32_t)offset;
+		if (layout->frag_offset)
+			return; /* what follows is the middle of something */
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_MH:
+		case IPPROTO_FRAGMENT:
+		case IPPROTO_AH:
+			break;
+		default:
+			return;
+		}
+		if (length - offset < 8) {
+			layout->cut = true;
+			return;
+		}
+		if (next == IPPROTO_MH && bytes[offset] == IPPROTO_NONE)
+			return; /* mobility header is the transport */
+		if (next == IPPROTO_FRAGMENT) {
+			uint16_t frag = read_u16(bytes + offset + 2);
+
+			layout->frag_offset = frag & 0xfff8;
+			layout->more_fragments = frag & 1;
+			size = 8;
+		} else if (next == IPPROTO_AH) {
+			size = ((size_t)bytes[offset + 1] + 2) * 4; /* RFC 4302 section 2.2 */
+		} else {
+			size = ((size_t)bytes[offset + 1] + 1) * 8;
+		}
+		if (size > length - offset) {
+			layout->cut = true;
+			return;
+		}
+		if (next == IPPROTO_ROUTING && bytes[offset + 3]) {
+			/*
+			 * Segments left: the checksum is over the final destination. Type 2 (RFC
+			 * 6275) and the deprecated type 0 list addresses forward, the last is
+			 * final; a segment routing header (type 4, RFC 8754) lists them backward,
+			 * the first is final.
+			 */
+			uint8_t type = bytes[offset + 2];
+
+			if ((type == 0 || type == 2) && size >= 24)
+				layout->routing_dest = (uint32_t)(offset + size - 16);
+			else if (type == 4 && size >= 24)
+				layout->routing_dest = (uint32_t)(offset + 8);
+		}
+		next = bytes[offset];
+		offset += size;
+	}
+}
+
+void nq_layout_read(struct nq_layout *layout, const uint8_t *bytes, size_t length)
+{
+	memset(layout, 0, sizeof(*layout));
+	if (length == 0)
+		return;
+	if (bytes[0] >> 4 == 4)
+		read_ip4(layout, bytes, length);
+	else if (bytes[0] >> 4 == 6)
+		read_ip6(layout, bytes, length);
+}
+
+const char *nq_layout_difference(const struct nq_layout *before, const uint8_t *old,
+				 const struct nq_layout *after, const uint8_t *now)
+{
+	if (before->version != after->version)
+		return "the IP version";
+	if (before->version == 4) {
+		if (before->transport != after->transport)
+			return "the IPv4 header length";
+		if (before->frag_offset != after->frag_offset ||
+		    before->more_fragments != after->more_fragments ||
+		    before->dont_fragment != after->dont_fragment)
+			return "the IPv4 fragment bits";
+		if (memcmp(old + IP4_HEADER, now + IP4_HEADER, before->transport - IP4_HEADER) != 0)
+			return "the IPv4 options";
+	}
+	if (before->version == 6) {
+		/* The chain must stay as it was to the byte; the last next-header number is the
+		 * transport's. */
+		if (before->transport != after->transport || before->protocol != after->protocol ||
+		    memcmp(old + IP6_HEADER, now + IP6_HEADER, before->transport - IP6_HEADER) != 0)
+			return "the IPv6 extension headers";
+	}
+	return NULL;
+}

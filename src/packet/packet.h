@@ -1,0 +1,113 @@
+/*
+ * packet.h - one packet: borrowed bytes, what the kernel said about it, and what was decided.
+ *
+ * The struct is filled by whoever receives (netlink) or makes (a spec, a replay) the packet; it
+ * owns nothing. Bytes begin with the network header. Nothing here allocates or knows netlink or
+ * Lua.
+ */
+#ifndef NQ_PACKET_H
+#define NQ_PACKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* NFQA_PAYLOAD's 16-bit attribute length less its 4-byte header: no more fits in a verdict. */
+#define NQ_PACKET_MAX 65531
+
+enum nq_verdict {
+	NQ_UNDECIDED,
+	NQ_ACCEPT,
+	NQ_DROP,
+	NQ_MODIFY, /* accept with other bytes */
+	NQ_AGAIN,  /* NF_REPEAT */
+	NQ_REQUEUE,
+};
+
+/* Bits of nq_packet.have: which of the optional facts are there. */
+enum {
+	NQ_HAVE_IIF = 1 << 0,
+	NQ_HAVE_OIF = 1 << 1,
+	NQ_HAVE_PHYSIIF = 1 << 2,
+	NQ_HAVE_PHYSOIF = 1 << 3,
+	NQ_HAVE_UID = 1 << 4,
+	NQ_HAVE_GID = 1 << 5,
+	NQ_HAVE_CGROUP = 1 << 6,
+	NQ_HAVE_TIMESTAMP = 1 << 7,
+	NQ_HAVE_VLAN = 1 << 8,
+	NQ_HAVE_PAYLOAD = 1 << 9,
+	NQ_HAVE_WIRE_LENGTH = 1 << 10,
+	NQ_HAVE_CT_INFO = 1 << 11,
+	NQ_HAVE_HEADER = 1 << 12, /* id, hook and ethertype */
+};
+
+/* Bits of nq_packet.send: what goes out with the verdict beside it. */
+enum {
+	NQ_SEND_MARK = 1 << 0,
+	NQ_SEND_PRIORITY = 1 << 1,
+	NQ_SEND_BYTES = 1 << 2,
+	NQ_SEND_CONNMARK = 1 << 3,
+	NQ_SEND_LABEL = 1 << 4,
+};
+
+struct nq_packet {
+	uint8_t *data; /* writable; NULL when nothing was copied */
+	uint32_t length;
+	uint32_t wire_length; /* NQ_HAVE_WIRE_LENGTH */
+	/* A second place for content of another length; NULL: none. Holds NQ_PACKET_MAX bytes. */
+	uint8_t *spare;
+
+	uint32_t have; /* NQ_HAVE_* */
+	uint32_t id;
+	uint16_t queue;
+	uint16_t ethertype;
+	uint8_t family; /* NFPROTO_* numbers */
+	uint8_t hook;
+	bool csum_not_ready; /* transport checksum is only the pseudo-header's sum */
+	bool gso;
+
+	uint32_t mark;
+	uint32_t priority;
+	uint32_t iif, oif, physiif, physoif;
+	uint32_t uid, gid, cgroup;
+	uint64_t seconds, microseconds; /* NQ_HAVE_TIMESTAMP */
+	uint16_t vlan_proto, vlan_tci;
+	uint8_t hwaddr_length;
+	uint8_t hwaddr[8];
+	const uint8_t *l2header;
+	uint16_t l2header_length;
+	uint16_t secctx_length;
+	const char *secctx;
+	const uint8_t *ct; /* NFQA_CT's nested attributes */
+	uint16_t ct_length;
+	uint32_t ct_info;
+
+	/* The decision. */
+	enum nq_verdict verdict;
+	bool dirty;	  /* bytes were changed in place */
+	uint32_t leaving; /* dirty: length without link-layer padding, taken before the first change
+			   */
+	bool bypass;	  /* requeue: accept when nobody listens there */
+	uint16_t target;
+	uint32_t send; /* NQ_SEND_* */
+	uint32_t send_mark, send_priority;
+	uint32_t connmark, connmask;
+	uint8_t label[16];
+};
+
+/* Whether the kernel kept part of the packet back; such a packet can be judged but not edited. */
+static inline bool nq_packet_truncated(const struct nq_packet *packet)
+{
+	return !(packet->have & NQ_HAVE_PAYLOAD) ||
+	       ((packet->have & NQ_HAVE_WIRE_LENGTH) && packet->wire_length > packet->length);
+}
+
+/* Names of families and hooks as nft prints them ("ip", "prerouting"); NULL for a number that has
+ * none. */
+const char *nq_family_name(uint8_t family);
+const char *nq_hook_name(uint8_t family, uint8_t hook);
+
+/* "accept", "drop", "modify", "again", "requeue"; NULL for NQ_UNDECIDED. */
+const char *nq_verdict_name(enum nq_verdict verdict);
+
+#endif
