@@ -1,0 +1,107 @@
+-- Runs the specs: those in spec/ as they are, each file of spec/kernel/ in a network namespace of its own.
+--   lua5.4 spec/run.lua [FILE...]
+-- Environment: NFQUEUE_BUILD (default build), NFQUEUE_SANITIZE=1 for a build with AddressSanitizer.
+
+local build = os.getenv("NFQUEUE_BUILD") or "build"
+local sanitize = os.getenv("NFQUEUE_SANITIZE") == "1"
+local SECONDS = sanitize and 600 or 180 -- for one file; a hang is a failure
+
+local function capture(command)
+  local pipe = assert(io.popen(command, "r"))
+  local output = pipe:read("a")
+  return output:gsub("%s+$", ""), pipe:close() == true
+end
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+local function find_specs(folder)
+  local list = {}
+  for path in capture("ls " .. folder .. "/*_spec.lua 2>/dev/null"):gmatch("%S+") do
+    list[#list + 1] = path
+  end
+  return list
+end
+
+local busted = capture("command -v busted")
+if busted == "" then
+  io.stderr:write("busted is not installed (Debian: lua-busted)\n")
+  os.exit(1)
+end
+local interpreter = capture("command -v lua5.4")
+local environment = {
+  LUA_PATH = "lua/?.lua;lua/?/init.lua;spec/?.lua;;",
+  LUA_CPATH = build .. "/lib/?.so;;",
+  NFQUEUE_BUILD = build,
+  NFQUEUE_PRELOAD = "",
+}
+if sanitize then
+  -- The interpreter knows nothing of the sanitizer, so its runtime goes first.
+  environment.NFQUEUE_PRELOAD = capture("cc -print-file-name=libasan.so") .. ":"
+    .. capture("cc -print-file-name=libubsan.so")
+  environment.LD_PRELOAD = environment.NFQUEUE_PRELOAD
+  environment.UBSAN_OPTIONS = "print_stacktrace=1"
+end
+
+local assignments = {}
+for name, value in pairs(environment) do
+  assignments[#assignments + 1] = name .. "=" .. quote(value)
+end
+local run_busted = ("env %s timeout -k 5 %d %s %s --helper=spec/support/setup.lua -o plainTerminal ")
+  :format(table.concat(assignments, " "), SECONDS, interpreter, busted)
+local in_namespace = build .. "/bin/nfqueue lab --hook none -- "
+
+local passed, failed, skipped = 0, 0, 0
+
+-- Prints what busted prints, and adds up its summary line. A run without one has died.
+local function run(label, command)
+  io.write("== ", label, "\n")
+  local pipe = assert(io.popen(command .. " 2>&1", "r"))
+  local summary = false
+  for line in pipe:lines() do
+    print(line)
+    local ok, bad, errors, pending =
+      line:match("^(%d+) success%S* / (%d+) failure%S* / (%d+) error%S* / (%d+) pending")
+    if ok then
+      summary = true
+      passed = passed + ok
+      failed = failed + bad + errors
+      skipped = skipped + pending
+    end
+  end
+  local _, how, status = pipe:close()
+  if not summary then
+    failed = failed + 1
+    print(("%s ended without a result (%s %s)"):format(label, how, status))
+  elseif status ~= 0 and failed == 0 then
+    failed = failed + 1
+    print(("%s ended with status %s after its specs"):format(label, status))
+  end
+end
+
+local files = #arg > 0 and { table.unpack(arg) } or nil
+local unit, kernel = {}, {}
+for _, path in ipairs(files or find_specs("spec")) do
+  table.insert(path:find("/kernel/", 1, true) and kernel or unit, path)
+end
+for _, path in ipairs(files and {} or find_specs("spec/kernel")) do
+  kernel[#kernel + 1] = path
+end
+
+if #unit > 0 then
+  run("unit specs", run_busted .. table.concat(unit, " "))
+end
+if #kernel > 0 then
+  local why, possible = capture(in_namespace .. "true 2>&1")
+  if possible then
+    for _, path in ipairs(kernel) do
+      run(path, in_namespace .. run_busted .. path)
+    end
+  else
+    skipped = skipped + #kernel
+    print(("pending: %d files of spec/kernel need a network namespace: %s"):format(#kernel, why))
+  end
+end
+print(("%d passed, %d failed, %d skipped"):format(passed, failed, skipped))
+os.exit(failed == 0 and passed > 0)
