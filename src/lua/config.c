@@ -84,8 +84,10 @@ void nq_config_read(lua_State *L, int index, const char *function, struct nq_con
 		key = find_key(lua_tostring(L, -2));
 		if (key < 0)
 			unknown_key(L, function, lua_tostring(L, -2));
-		layer->values[key] = read_value(L, &keys[key], function);
-		layer->set |= 1u << key;
+		if (key >= 0) {
+			layer->values[key] = read_value(L, &keys[key], function);
+			layer->set |= 1u << key;
+		}
 		lua_pop(L, 1);
 	}
 }

@@ -19,8 +19,10 @@ struct nq_packet *nq_packet_check(lua_State *L, const char *method)
 {
 	struct nq_handle *handle = lua_touserdata(L, 1);
 
-	if (!handle || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1)))
+	if (!handle || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1))) {
 		wrong_self(L, method);
+		return NULL; /* not reached */
+	}
 	lua_pop(L, 1);
 	if (handle->generation != handle->cell->generation)
 		luaL_error(L, "packet is no longer valid");

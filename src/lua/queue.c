@@ -486,7 +486,7 @@ static int queue_stats(lua_State *L)
 	struct nq_queue *queue = check_queue(L, 1, "stats");
 	struct nq_counters counters = queue->past;
 	struct nq_counters present;
-	struct nq_proc_queue kernel;
+	struct nq_proc_queue kernel = {0};
 	uint64_t enobufs = queue->past_enobufs;
 	uint64_t workers_lost = 0;
 	bool known = false;

@@ -242,12 +242,13 @@ static void apply_returned(lua_State *L, struct nq_packet *packet, int first)
 		luaL_error(L, "the handler returned '%s', but the packet already has a verdict",
 			   lua_tostring(L, first));
 	function = find_verb(lua_tostring(L, first));
-	if (!function)
+	if (function)
+		function(L, packet, first + 1);
+	else
 		luaL_error(L,
 			   "the handler returned '%s', which is no verb (accept, drop, modify, "
 			   "again, requeue)",
 			   lua_tostring(L, first));
-	function(L, packet, first + 1);
 }
 
 bool nq_packet_conclude(lua_State *L, struct nq_packet *packet, int first, enum nq_verdict standard)
