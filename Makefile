@@ -23,7 +23,7 @@ Q =
 say = @:
 endif
 
-LIBRARIES = libmnl libnetfilter_queue
+LIBRARIES = libmnl libnetfilter_queue libnetfilter_conntrack
 LUA_CFLAGS ?= $(shell pkg-config --cflags lua5.4)
 LUA_LIBS ?= $(shell pkg-config --libs lua5.4)
 # Own flags stand apart: CFLAGS belongs to whoever builds.
@@ -61,7 +61,8 @@ $(MODULE): $(OBJECTS)
 
 # --- What is needed, as Debian packages ---------------------------------------------------------------
 
-BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-queue-dev
+BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-queue-dev \
+	libnetfilter-conntrack-dev
 RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
 TEST_PACKAGES = lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \

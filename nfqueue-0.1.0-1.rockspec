@@ -10,7 +10,7 @@ description = {
   detailed = [[
 A C core runs one netlink loop per netfilter queue and hands each packet to a Lua handler that accepts,
 drops or modifies it. The module, and the command `nfqueue run handler.lua -q 0-3`.
-It needs Debian's libmnl-dev and libnetfilter-queue-dev (or their like) to build; the command's options are
+It needs Debian's libmnl-dev, libnetfilter-queue-dev and libnetfilter-conntrack-dev (or their like) to build; the command's options are
 read with argparse (Debian's lua-argparse), which is looked for at run time.]],
   license = "MIT",
   labels = { "linux", "network", "netfilter" },
@@ -19,6 +19,7 @@ supported_platforms = { "linux" }
 dependencies = { "lua >= 5.4, < 5.6" }
 external_dependencies = {
   LIBMNL = { header = "libmnl/libmnl.h" },
+  NETFILTER_CONNTRACK = { header = "libnetfilter_conntrack/libnetfilter_conntrack.h" },
   NETFILTER_QUEUE = { header = "libnetfilter_queue/libnetfilter_queue.h" },
 }
 build = {

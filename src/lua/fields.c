@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/conntrack.h"
 #include "lua/names.h"
 #include "lua/packet.h"
 
@@ -37,6 +38,7 @@ enum field {
 	FIELD_SECCTX,
 	FIELD_CGROUP,
 	FIELD_SENT,
+	FIELD_CT,
 	FIELD_COUNT,
 };
 
@@ -68,6 +70,7 @@ const char *const nq_packet_names[] = {
 	"secctx",
 	"cgroup",
 	"sent",
+	"ct",
 	/* methods */
 	"accept",
 	"drop",
@@ -153,6 +156,18 @@ static void push_sent(lua_State *L)
 	else
 		lua_pushlstring(L, made->packet.length ? (const char *)made->packet.data : "",
 				made->packet.length);
+}
+
+/* A made packet has the table it was given. */
+static void push_ct(lua_State *L, const struct nq_packet *packet)
+{
+	if (!nq_packet_made(L, 1)) {
+		nq_conntrack_push(L, packet);
+		return;
+	}
+	lua_getiuservalue(L, 1, 3);
+	lua_getfield(L, -1, "ct");
+	lua_remove(L, -2);
 }
 
 static void push_field(lua_State *L, const struct nq_packet *packet, enum field field)
@@ -251,6 +266,9 @@ static void push_field(lua_State *L, const struct nq_packet *packet, enum field 
 		return;
 	case FIELD_SENT:
 		push_sent(L);
+		return;
+	case FIELD_CT:
+		push_ct(L, packet);
 		return;
 	case FIELD_COUNT:
 		lua_pushnil(L);

@@ -23,6 +23,7 @@ enum kind {
 	META_L2HEADER,
 	META_SECCTX,
 	META_QUEUE,
+	META_CT,
 };
 
 static const struct meta {
@@ -56,6 +57,7 @@ static const struct meta {
 	{"l2header", META_L2HEADER, 0, 0},
 	{"secctx", META_SECCTX, 0, 0},
 	{"queue", META_QUEUE, 0, 0},
+	{"ct", META_CT, 0, 0},
 };
 
 static const char function[] = "packet";
@@ -169,6 +171,13 @@ static void read_meta(lua_State *L, const struct meta *meta, int self, struct nq
 		break;
 	case META_QUEUE:
 		packet->queue = (uint16_t)nq_arg_integer(L, -1, function, meta->name, 0, 65535);
+		break;
+	case META_CT:
+		nq_arg_table(L, -1, function, meta->name);
+		lua_getiuservalue(L, self, 3);
+		lua_pushvalue(L, -2);
+		lua_setfield(L, -2, meta->name);
+		lua_pop(L, 1);
 		break;
 	}
 	packet->have |= meta->have;

@@ -6,17 +6,19 @@
 #include "lua/packet.h"
 #include "packet/edit.h"
 
-#define U32_MAX 0xffffffffLL
+#define U32_MAX 0xffffffff
 
 /* The options of a verdict, read completely before anything is decided. */
 struct options {
 	uint32_t send; /* NQ_SEND_* that were given */
-	uint32_t mark, mask, priority;
+	uint32_t mark, mask, priority, connmark, connmask;
+	uint8_t label;
+	bool has_mask, has_connmask;
 	bool bypass;
 	bool fixup;
 };
 
-static void read_option(lua_State *L, struct options *options, const char *verb, bool *has_mask)
+static void read_option(lua_State *L, struct options *options, const char *verb)
 {
 	const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
 
@@ -25,7 +27,16 @@ static void read_option(lua_State *L, struct options *options, const char *verb,
 		options->send |= NQ_SEND_MARK;
 	} else if (strcmp(name, "mask") == 0) {
 		options->mask = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
-		*has_mask = true;
+		options->has_mask = true;
+	} else if (strcmp(name, "connmark") == 0) {
+		options->connmark = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
+		options->send |= NQ_SEND_CONNMARK;
+	} else if (strcmp(name, "connmask") == 0) {
+		options->connmask = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
+		options->has_connmask = true;
+	} else if (strcmp(name, "label") == 0) {
+		options->label = (uint8_t)nq_arg_integer(L, -1, verb, name, 0, 127);
+		options->send |= NQ_SEND_LABEL;
 	} else if (strcmp(name, "priority") == 0) {
 		options->priority = (uint32_t)nq_arg_integer(L, -1, verb, name, 0, U32_MAX);
 		options->send |= NQ_SEND_PRIORITY;
@@ -34,7 +45,10 @@ static void read_option(lua_State *L, struct options *options, const char *verb,
 	} else if (strcmp(name, "bypass") == 0 && strcmp(verb, "requeue") == 0) {
 		options->bypass = nq_arg_boolean(L, -1, verb, name);
 	} else {
-		luaL_error(L, "unknown option '%s' to '%s' (known: mark, mask, priority, fixup%s)",
+		luaL_error(L,
+			   "unknown option '%s' to '%s' (known: mark, mask, connmark, connmask, "
+			   "label, "
+			   "priority, fixup%s)",
 			   luaL_tolstring(L, -2, NULL), verb,
 			   strcmp(verb, "requeue") == 0 ? ", bypass" : "");
 	}
@@ -42,20 +56,23 @@ static void read_option(lua_State *L, struct options *options, const char *verb,
 
 static void read_options(lua_State *L, int index, const char *verb, struct options *options)
 {
-	bool has_mask = false;
-
-	*options = (struct options){.mask = 0xffffffff, .fixup = true};
+	*options = (struct options){.mask = U32_MAX, .connmask = U32_MAX, .fixup = true};
 	if (lua_isnoneornil(L, index))
 		return;
 	nq_arg_table(L, index, verb, "opts");
 	lua_pushnil(L);
 	while (lua_next(L, index)) {
-		read_option(L, options, verb, &has_mask);
+		read_option(L, options, verb);
 		lua_pop(L, 1);
 	}
-	if (has_mask && !(options->send & NQ_SEND_MARK))
+	if (options->has_mask && !(options->send & NQ_SEND_MARK))
 		luaL_error(L,
 			   "bad argument 'mask' to '%s' (it goes with 'mark', which is not there)",
+			   verb);
+	if (options->has_connmask && !(options->send & NQ_SEND_CONNMARK))
+		luaL_error(L,
+			   "bad argument 'connmask' to '%s' (it goes with 'connmark', which is not "
+			   "there)",
 			   verb);
 }
 
@@ -79,6 +96,9 @@ static void decide(lua_State *L, struct nq_packet *packet, enum nq_verdict verdi
 	}
 	if (options->send & NQ_SEND_PRIORITY)
 		packet->priority = packet->send_priority = options->priority;
+	packet->connmark = options->connmark;
+	packet->connmask = options->connmask;
+	packet->label = options->label;
 	packet->send |= options->send;
 	packet->bypass = options->bypass;
 	packet->verdict = verdict;
@@ -150,6 +170,8 @@ static void do_requeue(lua_State *L, struct nq_packet *packet, int first)
 Let the packet go on, with whatever was edited.
 @function packet:accept
 @tparam[opt] table opts `mark` (integer), `mask` (integer: bits of the mark to change, default all),
+ `connmark` and `connmask` (the same for the connection's mark), `label` (integer, 0 to 127: the bit
+to set among the connection's labels; the kernel keeps labels only while some rule speaks of them),
  `priority` (integer), `fixup` (boolean, default true: complete lengths and checksums of edited
 packets)
 @raise `packet already has a verdict`, `packet is no longer valid`, `cannot edit this packet: ...`

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 #include <stddef.h>
@@ -52,6 +53,38 @@ static uint8_t *put_u32(uint8_t *at, uint16_t type, uint32_t value)
 	memcpy(at, &head, sizeof(head));
 	memcpy(at + sizeof(head), &wire, sizeof(wire));
 	return at + sizeof(head) + sizeof(wire);
+}
+
+/*
+ * What changes in the packet's conntrack entry, as ctnetlink takes it: in both pairs the mask tells
+ * which bits of the entry are replaced.
+ */
+static uint8_t *put_conntrack(uint8_t *at, const struct nq_packet *packet)
+{
+	struct nlattr nest = {.nla_type = NFQA_CT | NLA_F_NESTED};
+	uint8_t *end = at + sizeof(nest);
+
+	if (packet->send & NQ_SEND_CONNMARK) {
+		end = put_u32(end, CTA_MARK, packet->connmark & packet->connmask);
+		end = put_u32(end, CTA_MARK_MASK, packet->connmask);
+	}
+	if (packet->send & NQ_SEND_LABEL) {
+		static const uint16_t types[] = {CTA_LABELS, CTA_LABELS_MASK};
+
+		for (unsigned i = 0; i < 2; i++) {
+			uint32_t words[4] = {0};
+			struct nlattr head = {.nla_len = sizeof(head) + sizeof(words),
+					      .nla_type = types[i]};
+
+			words[packet->label / 32] = 1u << packet->label % 32;
+			memcpy(end, &head, sizeof(head));
+			memcpy(end + sizeof(head), words, sizeof(words));
+			end += sizeof(head) + sizeof(words);
+		}
+	}
+	nest.nla_len = (uint16_t)(end - at);
+	memcpy(at, &nest, sizeof(nest));
+	return end;
 }
 
 static uint32_t next_start(const struct nq_batch_store *store)
@@ -124,6 +157,8 @@ void nq_batch_add(struct nq_batch *batch, struct nq_batch_run *run, const struct
 		end = put_u32(end, NFQA_MARK, packet->send_mark);
 	if (packet->send & NQ_SEND_PRIORITY)
 		end = put_u32(end, NFQA_PRIORITY, packet->send_priority);
+	if (packet->send & (NQ_SEND_CONNMARK | NQ_SEND_LABEL))
+		end = put_conntrack(end, packet);
 	if (packet->send & NQ_SEND_BYTES) {
 		struct nlattr head = {.nla_len = (uint16_t)(sizeof(head) + packet->length),
 				      .nla_type = NFQA_PAYLOAD};

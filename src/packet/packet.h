@@ -92,7 +92,7 @@ struct nq_packet {
 	uint32_t send; /* NQ_SEND_* */
 	uint32_t send_mark, send_priority;
 	uint32_t connmark, connmask;
-	uint8_t label[16];
+	uint8_t label; /* number of the label bit to set, 0 to 127 */
 };
 
 /* Whether the kernel kept part of the packet back; such a packet can be judged but not edited. */

@@ -62,6 +62,7 @@ return function(context)
     exit.fail(exit.UNAVAILABLE, "cannot bring up the loopback interface: ip (package iproute2) failed")
   end
   put_rule(arguments)
+  core.setenv("NFQUEUE_LAB", "1") -- tells what runs inside that this network is its own
   core.setenv("PATH", context.folder .. ":" .. (os.getenv("PATH") or "/usr/sbin:/usr/bin:/sbin:/bin"))
   local _, message = core.execute(context.rest)
   io.stderr:write(("nfqueue: cannot run %s: %s\n"):format(context.rest[1], message))

@@ -1,0 +1,117 @@
+#include "netlink/conntrack.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <netinet/in.h>
+#include <string.h>
+
+/* The attributes of one direction: the library names them apart. */
+struct direction {
+	enum nf_conntrack_attr source4, target4, source6, target6, sport, dport, protocol;
+};
+
+static void read_tuple(const struct nf_conntrack *ct, const struct direction *at,
+		       struct nq_tuple *tuple)
+{
+	if (nfct_attr_is_set(ct, at->source4) > 0 && nfct_attr_is_set(ct, at->target4) > 0) {
+		tuple->family = AF_INET;
+		memcpy(tuple->source, nfct_get_attr(ct, at->source4), 4);
+		memcpy(tuple->target, nfct_get_attr(ct, at->target4), 4);
+	} else if (nfct_attr_is_set(ct, at->source6) > 0 && nfct_attr_is_set(ct, at->target6) > 0) {
+		tuple->family = AF_INET6;
+		memcpy(tuple->source, nfct_get_attr(ct, at->source6), 16);
+		memcpy(tuple->target, nfct_get_attr(ct, at->target6), 16);
+	}
+	if (nfct_attr_is_set(ct, at->protocol) > 0)
+		tuple->protocol = nfct_get_attr_u8(ct, at->protocol);
+	if (nfct_attr_is_set(ct, at->sport) > 0 && nfct_attr_is_set(ct, at->dport) > 0) {
+		tuple->has_ports = true;
+		tuple->sport = be16toh(nfct_get_attr_u16(ct, at->sport));
+		tuple->dport = be16toh(nfct_get_attr_u16(ct, at->dport));
+	}
+}
+
+/* One set of ICMP attributes for the entry; it is the original direction's. */
+static void read_icmp(const struct nf_conntrack *ct, struct nq_tuple *tuple)
+{
+	if (nfct_attr_is_set(ct, ATTR_ICMP_TYPE) <= 0)
+		return;
+	tuple->has_icmp = true;
+	tuple->has_ports = false;
+	tuple->type = nfct_get_attr_u8(ct, ATTR_ICMP_TYPE);
+	tuple->code = nfct_get_attr_u8(ct, ATTR_ICMP_CODE);
+	tuple->icmp_id = be16toh(nfct_get_attr_u16(ct, ATTR_ICMP_ID));
+}
+
+static void read_labels(const struct nf_conntrack *ct, struct nq_conntrack *conntrack)
+{
+	const struct nfct_bitmask *labels;
+
+	if (nfct_attr_is_set(ct, ATTR_CONNLABELS) <= 0)
+		return;
+	labels = nfct_get_attr(ct, ATTR_CONNLABELS);
+	conntrack->has_labels = true;
+	for (unsigned bit = 0; bit < 128 && bit <= nfct_bitmask_maxbit(labels); bit++) {
+		if (nfct_bitmask_test_bit(labels, bit) > 0)
+			conntrack->labels[bit / 8] |= (uint8_t)(1u << bit % 8);
+	}
+}
+
+int nq_conntrack_read(const struct nq_packet *packet, struct nq_conntrack *conntrack)
+{
+	static const struct direction original = {
+		ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_SRC, ATTR_ORIG_IPV6_DST,
+		ATTR_ORIG_PORT_SRC, ATTR_ORIG_PORT_DST, ATTR_ORIG_L4PROTO};
+	static const struct direction reply = {
+		ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV4_DST, ATTR_REPL_IPV6_SRC, ATTR_REPL_IPV6_DST,
+		ATTR_REPL_PORT_SRC, ATTR_REPL_PORT_DST, ATTR_REPL_L4PROTO};
+	uint16_t family = packet->ethertype == 0x86dd ? AF_INET6 : AF_INET;
+	struct nf_conntrack *ct;
+	int error = 0;
+
+	memset(conntrack, 0, sizeof(*conntrack));
+	if (!packet->ct)
+		return -ENOENT;
+	ct = nfct_new();
+	if (!ct)
+		return -ENOMEM;
+	if (nfct_payload_parse(packet->ct, packet->ct_length, family, ct) < 0) {
+		error = -EINVAL;
+		goto out;
+	}
+	conntrack->has_id = nfct_attr_is_set(ct, ATTR_ID) > 0;
+	if (conntrack->has_id)
+		conntrack->id = be32toh(nfct_get_attr_u32(ct, ATTR_ID));
+	conntrack->has_status = nfct_attr_is_set(ct, ATTR_STATUS) > 0;
+	if (conntrack->has_status)
+		conntrack->status = nfct_get_attr_u32(ct, ATTR_STATUS);
+	conntrack->has_mark = nfct_attr_is_set(ct, ATTR_MARK) > 0;
+	if (conntrack->has_mark)
+		conntrack->mark = nfct_get_attr_u32(ct, ATTR_MARK);
+	read_labels(ct, conntrack);
+	read_tuple(ct, &original, &conntrack->original);
+	read_tuple(ct, &reply, &conntrack->reply);
+	read_icmp(ct, &conntrack->original);
+out:
+	nfct_destroy(ct);
+	return error;
+}
+
+const char *nq_conntrack_state(uint32_t ct_info, bool *reply)
+{
+	*reply = ct_info >= IP_CT_IS_REPLY && ct_info < IP_CT_NUMBER;
+	switch (ct_info) {
+	case IP_CT_ESTABLISHED:
+	case IP_CT_ESTABLISHED_REPLY:
+		return "established";
+	case IP_CT_RELATED:
+	case IP_CT_RELATED_REPLY:
+		return "related";
+	case IP_CT_NEW:
+		return "new";
+	default:
+		return NULL;
+	}
+}
