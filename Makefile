@@ -113,6 +113,16 @@ asan: deps-test
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
 	@NFQUEUE_BUILD=build/asan NFQUEUE_SANITIZE=1 $(LUA) spec/run.lua $(SPECS)
 
+deps-guest: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) \
+	$(shell spec/guest/run --packages)
+deps-guest:
+	@sh spec/support/deps.sh $(PACKAGES)
+
+# The kernel specs in Debian's own kernel, under emulation: nft queue, conntrack, bridges, netem, SELinux.
+test-guest: deps-guest
+	@$(MAKE) --no-print-directory all
+	@sh spec/guest/test.sh $(SPECS)
+
 HOSTILE_OBJECTS = $(filter-out $(BUILD)/obj/lua/%,$(OBJECTS))
 
 $(BUILD)/hostile: spec/fuzz/hostile.c $(HOSTILE_OBJECTS)
@@ -156,5 +166,6 @@ dist:
 clean:
 	rm -rf build
 
-.PHONY: all deps deps-build deps-demo deps-test deps-lint demo test lint asan hostile bench install \
+.PHONY: all deps deps-build deps-demo deps-test deps-lint deps-guest demo test test-guest lint asan \
+	hostile bench install \
 	uninstall dist clean

@@ -1,10 +1,13 @@
 -- Runs the specs: those in spec/ as they are, each file of spec/kernel/ in a network namespace of its own.
+-- In an emulated machine (spec/guest/run) those of spec/kernel/ and spec/guest/.
 --   lua5.4 spec/run.lua [FILE...]
--- Environment: NFQUEUE_BUILD (default build), NFQUEUE_SANITIZE=1 for a build with AddressSanitizer.
+-- Environment: NFQUEUE_BUILD (default build), NFQUEUE_SANITIZE=1 for a build with AddressSanitizer,
+-- NFQUEUE_GUEST=1 in the emulated machine.
 
 local build = os.getenv("NFQUEUE_BUILD") or "build"
 local sanitize = os.getenv("NFQUEUE_SANITIZE") == "1"
-local SECONDS = sanitize and 600 or 180 -- for one file; a hang is a failure
+local guest = os.getenv("NFQUEUE_GUEST") == "1"
+local SECONDS = (sanitize or guest) and 600 or 180 -- for one file; a hang is a failure
 
 local function capture(command)
   local pipe = assert(io.popen(command, "r"))
@@ -53,14 +56,19 @@ local run_busted = ("env %s timeout -k 5 %d %s %s --helper=spec/support/setup.lu
 local in_namespace = build .. "/bin/nfqueue lab --hook none -- "
 
 local passed, failed, skipped = 0, 0, 0
+local pending_names = {}
 
 -- Prints what busted prints, and adds up its summary line. A run without one has died.
 local function run(label, command)
   io.write("== ", label, "\n")
   local pipe = assert(io.popen(command .. " 2>&1", "r"))
-  local summary = false
+  local summary, pending_follows = false, false
   for line in pipe:lines() do
     print(line)
+    if pending_follows then
+      pending_names[#pending_names + 1] = line
+    end
+    pending_follows = line:find("^Pending") ~= nil
     local ok, bad, errors, pending =
       line:match("^(%d+) success%S* / (%d+) failure%S* / (%d+) error%S* / (%d+) pending")
     if ok then
@@ -80,13 +88,15 @@ local function run(label, command)
   end
 end
 
-local files = #arg > 0 and { table.unpack(arg) } or nil
-local unit, kernel = {}, {}
-for _, path in ipairs(files or find_specs("spec")) do
-  table.insert(path:find("/kernel/", 1, true) and kernel or unit, path)
+local files = { table.unpack(arg) }
+if #files == 0 then
+  for _, folder in ipairs(guest and { "spec/kernel", "spec/guest" } or { "spec", "spec/kernel" }) do
+    table.move(find_specs(folder), 1, 1000, #files + 1, files)
+  end
 end
-for _, path in ipairs(files and {} or find_specs("spec/kernel")) do
-  kernel[#kernel + 1] = path
+local unit, kernel = {}, {}
+for _, path in ipairs(files) do
+  table.insert((path:find("/kernel/", 1, true) or path:find("/guest/", 1, true)) and kernel or unit, path)
 end
 
 if #unit > 0 then
@@ -102,6 +112,9 @@ if #kernel > 0 then
     skipped = skipped + #kernel
     print(("pending: %d files of spec/kernel need a network namespace: %s"):format(#kernel, why))
   end
+end
+if #pending_names > 0 then
+  print("pending: " .. table.concat(pending_names, "; "))
 end
 print(("%d passed, %d failed, %d skipped"):format(passed, failed, skipped))
 os.exit(failed == 0 and passed > 0)

@@ -24,9 +24,12 @@ function net.must(command)
   return output
 end
 
---- Wait until the condition holds: its result, or an error after `seconds` (default 10).
+-- Emulated machines and sanitizers are slower, by as much as this.
+local PATIENCE = (os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")) and 6 or 1
+
+--- Wait until the condition holds: its result, or an error after `seconds` (default 10; more where slow).
 function net.wait_for(what, condition, seconds)
-  local deadline = os.time() + (seconds or 10) + 1
+  local deadline = os.time() + (seconds or 10) * PATIENCE + 1
   repeat
     local result = condition()
     if result then
@@ -132,8 +135,11 @@ function net.cleanup()
   net.flush_rules()
 end
 
---- Remove every rule of this namespace. Not for use outside a private one.
+--- Remove every rule of this namespace; does nothing outside a private one.
 function net.flush_rules()
+  if os.getenv("NFQUEUE_LAB") ~= "1" then
+    return
+  end
   net.sh("for t in filter mangle raw; do iptables -w -t $t -F; ip6tables -w -t $t -F; "
     .. "iptables -w -t $t -X; ip6tables -w -t $t -X; done; nft flush ruleset")
 end
@@ -163,6 +169,67 @@ function net.rule_packets(chain, pattern, program)
     end
   end
   error("no rule matches " .. pattern .. " in\n" .. listing, 2)
+end
+
+local mailbox = {}
+mailbox.__index = mailbox
+
+--- A UDP socket on a port of 127.0.0.1: `send(text, ...)` sends to itself, so that what a queue lets pass comes
+-- back. What the kernel refuses to send (a full queue) is no error.
+function net.udp(port)
+  local socket = require("socket").udp()
+  assert(socket:setsockname("127.0.0.1", port))
+  socket:settimeout(0)
+  return setmetatable({ socket = socket, port = port, texts = {} }, mailbox)
+end
+
+function mailbox:send(...)
+  for _, text in ipairs({ ... }) do
+    self.socket:sendto(text, "127.0.0.1", self.port)
+  end
+end
+
+--- Everything received since the socket was made: a list.
+function mailbox:all()
+  local text = self.socket:receive()
+  while text do
+    table.insert(self.texts, text)
+    text = self.socket:receive()
+  end
+  return self.texts
+end
+
+--- Wait until this text has been received: the list of all that was, in order.
+function mailbox:await(text, seconds)
+  return net.wait_for("the datagram " .. text, function()
+    for _, got in ipairs(self:all()) do
+      if got == text then
+        return self.texts
+      end
+    end
+  end, seconds)
+end
+
+--- Wait until as many have been received: the list.
+function mailbox:await_count(count, seconds)
+  local fine, message = pcall(net.wait_for, "datagrams", function()
+    return #self:all() >= count
+  end, seconds)
+  if not fine then
+    error(("%s: %d of %d came"):format(message, #self.texts, count), 2)
+  end
+  return self.texts
+end
+
+function mailbox:close()
+  self.socket:close()
+end
+
+--- Send UDP to this port of 127.0.0.1 through a queue; `more` is behind the rule's queue (default
+-- "--queue-bypass").
+function net.queue_udp(port, queue, more)
+  net.must(("iptables -w -A OUTPUT -p udp --dport %d -j NFQUEUE --queue-num %d %s")
+    :format(port, queue, more or "--queue-bypass"))
 end
 
 return net

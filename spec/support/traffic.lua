@@ -1,0 +1,237 @@
+-- What the specs of spec/kernel/ share: queues of this process that are judged from here, and real traffic.
+
+local net = require("support.net")
+local nfqueue = require("nfqueue")
+local socket = require("socket")
+
+local traffic = {}
+
+--- The two versions of IP, for specs that go through both. `header` is the length of a plain IP header.
+traffic.FAMILIES = {
+  { name = "IPv4", address = "127.0.0.1", program = "iptables", icmp = "icmp", udp = socket.udp4, header = 20,
+    socat = "4:127.0.0.1", ttl = 8, nft = "ip" },
+  { name = "IPv6", address = "::1", program = "ip6tables", icmp = "ipv6-icmp", udp = socket.udp6, header = 40,
+    socat = "6:[::1]", ttl = 7, nft = "ip6" },
+}
+local IPV4 = traffic.FAMILIES[1]
+
+local queues, sockets = {}, {}
+
+--- A queue object that traffic.cleanup closes.
+function traffic.queue(number, handler, config)
+  local queue = nfqueue.new(number, handler, config)
+  queues[#queues + 1] = queue
+  return queue
+end
+
+--- The same, opened.
+function traffic.open(number, handler, config)
+  local queue = traffic.queue(number, handler, config)
+  assert(queue:open())
+  return queue
+end
+
+--- For after_each: closes what was opened, then what net.cleanup does.
+function traffic.cleanup()
+  net.flush_rules() -- first: nothing new comes in while the queues are closed
+  for _, queue in ipairs(queues) do
+    queue:close()
+  end
+  for _, item in ipairs(sockets) do
+    item:close()
+  end
+  queues, sockets = {}, {}
+  net.cleanup()
+end
+
+--- A firewall rule of a family (default IPv4): arguments as for iptables.
+function traffic.rule(arguments, family)
+  net.must(("%s -w %s"):format((family or IPV4).program, arguments))
+end
+
+--- Judge what arrives at opened queues until the condition holds: its result.
+function traffic.judge(opened, what, condition, seconds)
+  local deadline = socket.gettime() + (seconds or 10)
+  repeat
+    for _, queue in ipairs(opened) do
+      assert(queue:process())
+    end
+    local result = condition()
+    if result then
+      return result
+    end
+    socket.select(opened, nil, 0.02)
+  until socket.gettime() > deadline
+  error("gave up waiting for " .. what, 2)
+end
+
+--- Judge until an opened queue has had so many packets.
+function traffic.judge_packets(queue, count)
+  traffic.judge({ queue }, count .. " packets", function()
+    return queue:stats().packets >= count
+  end)
+end
+
+local pair = {}
+pair.__index = pair
+
+--- A UDP receiver of this process and a sender connected to it; sends and receives never wait.
+function traffic.udp(family)
+  family = family or IPV4
+  local self = setmetatable({ sender = family.udp(), receiver = family.udp(), texts = {} }, pair)
+  sockets[#sockets + 1] = self.sender
+  sockets[#sockets + 1] = self.receiver
+  assert(self.receiver:setsockname(family.address, 0))
+  self.receiver:settimeout(0)
+  local _, port = self.receiver:getsockname()
+  self.port = math.tointeger(tonumber(port))
+  assert(self.sender:setpeername(family.address, self.port))
+  self.sender:settimeout(0)
+  return self
+end
+
+function pair:send(...)
+  for _, text in ipairs({ ... }) do
+    self.sender:send(text) -- what a full queue drops is an error here, and no concern of ours
+  end
+end
+
+--- All texts that have arrived so far, in order.
+function pair:received()
+  local text = self.receiver:receive()
+  while text do
+    self.texts[#self.texts + 1] = text
+    text = self.receiver:receive()
+  end
+  return self.texts
+end
+
+local FLOOD = [[
+local socket = require("socket")
+local sender = socket.udp4()
+local addresses, port, count = %d, %d, %d
+for i = 1, count do
+  sender:sendto(tostring(i), "127.0.0." .. 1 + i %% addresses, port)
+end
+]]
+
+--- A process that sends the numbers from 1 to count over UDP, going round so many addresses 127.0.0.x.
+function traffic.flood(port, count, addresses)
+  return net.start("lua5.4 " .. net.file(FLOOD:format(addresses or 1, port, count)))
+end
+
+--- The UDP payload of a packet without IP options or extension headers.
+function traffic.payload(pkt)
+  return pkt:bytes((pkt:u8(0) >> 4 == 4 and 20 or 40) + 8)
+end
+
+--- Wait until something listens on this port: `protocol` is "tcp", "tcp6", "udp" or "udp6".
+function traffic.wait_listening(protocol, port)
+  local state = protocol:find("tcp", 1, true) and "0A" or "07"
+  local pattern = (":%04X %%x+:%%x+ %s "):format(port, state)
+  net.wait_for(("a listener on %s port %d"):format(protocol, port), function()
+    return net.read("/proc/net/" .. protocol):find(pattern)
+  end)
+end
+
+--- A file of about this many bytes, lower case letters and digits in lines of 76.
+function traffic.text_file(bytes)
+  local path = net.file()
+  net.must(("head -c %d /dev/urandom | base64 | tr A-Z a-z > %s"):format(bytes * 3 // 4, path))
+  return path
+end
+
+function traffic.sha256(path)
+  return (net.must("sha256sum < " .. path))
+end
+
+--- Send a file over TCP while these opened queues judge: the path of what was received.
+-- options: `family`, `port`, and `from`, what goes before the sending command (to enter a namespace).
+function traffic.transfer(opened, path, options)
+  local family = options.family or IPV4
+  local version, address = (options.socat or family.socat):match("(.):(.*)")
+  local target = net.file()
+  local server = net.start(("socat -u TCP%s-LISTEN:%d,reuseaddr OPEN:%s,trunc")
+    :format(version, options.port, target))
+  traffic.wait_listening(version == "4" and "tcp" or "tcp6", options.port)
+  local client = net.start(("%s socat -u OPEN:%s TCP%s:%s:%d")
+    :format(options.from or "", path, version, address, options.port))
+  traffic.judge(opened, "the transfer", function()
+    return not client:is_alive() and not server:is_alive()
+  end, 30)
+  assert(client:join() == 0, client:output())
+  assert(server:join() == 0, server:output())
+  return target
+end
+
+local CHECKSUM_ERRORS = {
+  { "/proc/net/snmp", "Ip", "InHdrErrors" }, { "/proc/net/snmp", "Icmp", "InCsumErrors" },
+  { "/proc/net/snmp", "Tcp", "InCsumErrors" }, { "/proc/net/snmp", "Udp", "InCsumErrors" },
+  { "/proc/net/snmp6", "Ip6InHdrErrors" }, { "/proc/net/snmp6", "Icmp6InCsumErrors" },
+  { "/proc/net/snmp6", "Udp6InCsumErrors" },
+}
+
+local function read_snmp(path, group, name)
+  local names, values = net.read(path):match(group .. ": (%a[^\n]*)\n" .. group .. ": ([^\n]*)")
+  local next_value = values:gmatch("%S+")
+  for column in names:gmatch("%S+") do
+    local value = next_value()
+    if column == name then
+      return math.tointeger(tonumber(value))
+    end
+  end
+  error(("%s has no %s %s"):format(path, group, name))
+end
+
+--- How many packets the receivers of this namespace have refused for a checksum or a bad header.
+function traffic.checksum_errors()
+  local sum = 0
+  for _, item in ipairs(CHECKSUM_ERRORS) do
+    if item[3] then
+      sum = sum + read_snmp(table.unpack(item))
+    else
+      sum = sum + math.tointeger(tonumber(net.read(item[1]):match(item[2] .. "%s+(%d+)")))
+    end
+  end
+  return sum
+end
+
+--- The sum of the verdict counters: each packet has exactly one of them.
+function traffic.verdicts(stats)
+  return stats.accepted + stats.dropped + stats.modified + stats.again + stats.requeued
+end
+
+-- The handle that now owns descriptor 2, once it was replaced.
+local standard_error
+
+-- Closes descriptor 2 and opens the path, which takes it as the lowest that is free.
+local function replace_standard_error(path)
+  if standard_error then
+    standard_error:close()
+  else
+    local holder = socket.udp() -- LuaSocket can be told to own, and so to close, any descriptor
+    holder:setfd(2)
+    holder:close()
+  end
+  standard_error = assert(io.open(path, "a"))
+end
+
+--- Call the function with standard error in a file: all that was logged meanwhile, and what it returned.
+function traffic.log(body)
+  local path = net.file()
+  local probe = assert(socket.udp4())
+  local number = probe:getfd()
+  probe:close()
+  local original = assert(io.open("/proc/self/fd/2", "a")) -- takes the same number
+  replace_standard_error(path)
+  local done, result = xpcall(body, debug.traceback)
+  replace_standard_error(("/proc/self/fd/%d"):format(number))
+  original:close()
+  local text = net.read(path)
+  if not done then
+    error(("%s\nlogged meanwhile: %s"):format(result, text), 0)
+  end
+  return text, result
+end
+
+return traffic
