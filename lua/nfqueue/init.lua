@@ -75,7 +75,7 @@ function nfqueue.run(options)
   return core.run({
     script = options.script,
     queues = numbers,
-    threads = options.threads or math.min(#numbers, core.cores()),
+    threads = options.threads == nil and math.min(#numbers, core.cores()) or options.threads,
     args = flatten_args(options.args),
     config = options.config,
   })

@@ -11,15 +11,15 @@
 
 static const char *const names[] = {"debug", "info", "warn", "error"};
 
-static enum nq_log_level threshold(void)
+bool nq_log_enabled(enum nq_log_level level)
 {
 	const char *wanted = getenv("NFQUEUE_LOG");
 
 	for (unsigned i = 0; wanted && i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcmp(wanted, names[i]) == 0)
-			return (enum nq_log_level)i;
+			return level >= (enum nq_log_level)i;
 	}
-	return NQ_LOG_INFO;
+	return level >= NQ_LOG_INFO;
 }
 
 /* Whether standard error is the journal: JOURNAL_STREAM names its device and inode
@@ -44,7 +44,7 @@ void nq_log(enum nq_log_level level, const char *format, ...)
 	va_list arguments;
 	int wrote;
 
-	if (level < threshold())
+	if (!nq_log_enabled(level))
 		return;
 	if (journal_reads())
 		length = (size_t)snprintf(line, room, "<%c>nfqueue: ", priorities[level]);

@@ -13,6 +13,9 @@
 
 enum nq_log_level { NQ_LOG_DEBUG, NQ_LOG_INFO, NQ_LOG_WARN, NQ_LOG_ERROR };
 
+/* Whether lines of this level are written. */
+bool nq_log_enabled(enum nq_log_level level);
+
 void nq_log(enum nq_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*

@@ -189,7 +189,7 @@ static void watch_threads(struct worker *worker, int stop_fd, bool *interrupted)
 			worker->allowed = JOINED;
 			pthread_cond_broadcast(&worker->changed);
 		}
-		if (least == JOINED && worker->memory->worker_state != NQ_WORKER_READY) {
+		if (least == JOINED && !ended && worker->memory->worker_state != NQ_WORKER_READY) {
 			__atomic_store_n(&worker->memory->worker_state, NQ_WORKER_READY,
 					 __ATOMIC_RELEASE);
 			if (!interrupted)

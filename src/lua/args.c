@@ -5,6 +5,7 @@
 int nq_arg_error(lua_State *L, int index, const char *function, const char *name,
 		 const char *expected)
 {
+	index = lua_absindex(L, index);
 	switch (lua_type(L, index)) {
 	case LUA_TNUMBER:
 	case LUA_TBOOLEAN:
@@ -37,6 +38,7 @@ lua_Integer nq_arg_integer(lua_State *L, int index, const char *function, const 
 	int is_integer = 0;
 	lua_Integer value = 0;
 
+	index = lua_absindex(L, index);
 	/* No strings that look like numbers: "10" for 10 hides a mistake. */
 	if (lua_type(L, index) == LUA_TNUMBER)
 		value = lua_tointegerx(L, index, &is_integer);

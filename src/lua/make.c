@@ -1,7 +1,8 @@
 /* Packets without a kernel: nfqueue.packet, for specs, replay and check. */
+#include <ctype.h>
 #include <lauxlib.h>
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lua/args.h"
@@ -44,7 +45,7 @@ static const struct meta {
 	{"cgroup", META_U32, offsetof(struct nq_packet, cgroup), NQ_HAVE_CGROUP},
 	{"length", META_LENGTH, 0, NQ_HAVE_WIRE_LENGTH},
 	{"ethertype", META_ETHERTYPE, 0, 0},
-	{"family", META_FAMILY, 0, 0},
+	{"family", META_FAMILY, 0, 0}, /* before hook, whose numbers depend on it */
 	{"hook", META_HOOK, 0, 0},
 	{"timestamp", META_TIMESTAMP, 0, NQ_HAVE_TIMESTAMP},
 	{"gso", META_BOOLEAN, 0, 0},
@@ -78,16 +79,21 @@ static const char *keep_string(lua_State *L, int self, const char *name, size_t 
 
 static void read_hwaddr(lua_State *L, struct nq_packet *packet)
 {
-	const char *text = nq_arg_string(L, -1, function, "hwaddr", NULL);
-	unsigned b[8];
-	int count = sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3],
-			   &b[4], &b[5], &b[6], &b[7]);
+	size_t length;
+	const char *text = nq_arg_string(L, -1, function, "hwaddr", &length);
+	size_t count = (length + 1) / 3;
 
-	if (count < 1 || strlen(text) != 3 * (size_t)count - 1)
+	if (length % 3 != 2 || count > sizeof(packet->hwaddr))
 		nq_arg_error(L, -1, function, "hwaddr", "address like 00:11:22:33:44:55");
+	for (size_t i = 0; i < count; i++) {
+		char byte[3] = {text[3 * i], text[3 * i + 1], '\0'};
+
+		if (!isxdigit((unsigned char)byte[0]) || !isxdigit((unsigned char)byte[1]) ||
+		    (i + 1 < count && text[3 * i + 2] != ':'))
+			nq_arg_error(L, -1, function, "hwaddr", "address like 00:11:22:33:44:55");
+		packet->hwaddr[i] = (uint8_t)strtoul(byte, NULL, 16);
+	}
 	packet->hwaddr_length = (uint8_t)count;
-	for (int i = 0; i < count; i++)
-		packet->hwaddr[i] = (uint8_t)b[i];
 }
 
 static uint8_t find_name(lua_State *L, const char *name,
@@ -112,6 +118,18 @@ static const char *family_name(uint8_t family, uint8_t number)
 	return nq_family_name(number);
 }
 
+/* The number of "input", or of the first hook where a family has none of that name. */
+static uint8_t input_hook(uint8_t family)
+{
+	for (uint8_t hook = 0; hook < 5; hook++) {
+		const char *name = nq_hook_name(family, hook);
+
+		if (name && strcmp(name, "input") == 0)
+			return hook;
+	}
+	return 0;
+}
+
 static void read_meta(lua_State *L, const struct meta *meta, int self, struct nq_made_packet *made)
 {
 	struct nq_packet *packet = &made->packet;
@@ -133,6 +151,7 @@ static void read_meta(lua_State *L, const struct meta *meta, int self, struct nq
 		break;
 	case META_FAMILY:
 		packet->family = find_name(L, meta->name, family_name, 0, 16);
+		packet->hook = input_hook(packet->family);
 		break;
 	case META_HOOK:
 		packet->hook = find_name(L, meta->name, nq_hook_name, packet->family, 5);
@@ -247,7 +266,7 @@ int nq_packet_make(lua_State *L)
 	packet->have = NQ_HAVE_PAYLOAD;
 	packet->family = is_ip6 ? 10 : 2;
 	packet->ethertype = is_ip6 ? 0x86dd : 0x0800;
-	packet->hook = 1;
+	packet->hook = input_hook(packet->family);
 	for (size_t i = 0; i < sizeof(metas) / sizeof(metas[0]) && lua_istable(L, 2); i++) {
 		if (lua_getfield(L, 2, metas[i].name) != LUA_TNIL)
 			read_meta(L, &metas[i], self, made);

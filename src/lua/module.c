@@ -26,7 +26,7 @@ static int core_log(lua_State *L)
 	const char *message = nq_arg_string(L, 2, "log", "message", NULL);
 	uint64_t suppressed;
 
-	if (!nq_log_allow(&nq_state_get(L)->limit, 20, &suppressed))
+	if (!nq_log_enabled(level) || !nq_log_allow(&nq_state_get(L)->limit, 20, &suppressed))
 		return 0;
 	if (suppressed)
 		nq_log(NQ_LOG_WARN,

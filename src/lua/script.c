@@ -148,8 +148,8 @@ static int check_file(const char *path, struct nq_failure *failure)
 	int error = errno;
 
 	if (fd < 0)
-		return nq_fail(failure, error == EACCES ? 77 : 66, error,
-			       "cannot read script %s: %s", path, strerror(error));
+		return nq_fail(failure, 66, error, "cannot read script %s: %s", path,
+			       strerror(error));
 	error = fstat(fd, &status) == 0 && S_ISDIR(status.st_mode) ? EISDIR : 0;
 	close(fd);
 	if (error)
@@ -171,7 +171,8 @@ int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_scri
 	lua_pushcfunction(L, nq_script_traceback);
 	/* Text only: crafted bytecode can crash the interpreter. */
 	if (luaL_loadfilex(L, path, "t") != LUA_OK) {
-		nq_fail(failure, 65, EINVAL, "script does not compile: %s", lua_tostring(L, -1));
+		nq_fail(failure, 65, EINVAL, "script %s does not compile: %s", path,
+			lua_tostring(L, -1));
 		goto out;
 	}
 	if (arguments)
@@ -179,7 +180,7 @@ int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_scri
 	else
 		lua_newtable(L);
 	if (lua_pcall(L, 1, 1, top + 1) != LUA_OK) {
-		nq_fail(failure, 65, EINVAL, "script failed while loading: %s",
+		nq_fail(failure, 65, EINVAL, "script %s failed while loading: %s", path,
 			lua_tostring(L, -1));
 		goto out;
 	}

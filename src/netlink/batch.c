@@ -38,7 +38,7 @@ static uint32_t kernel_verdict(const struct nq_packet *packet)
 	case NQ_AGAIN:
 		return NF_REPEAT;
 	case NQ_REQUEUE:
-		return NF_QUEUE_NR(packet->target) |
+		return NF_QUEUE_NR((uint32_t)packet->target) |
 		       (packet->bypass ? NF_VERDICT_FLAG_QUEUE_BYPASS : 0);
 	default:
 		return NF_ACCEPT;

@@ -169,6 +169,11 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 		    changes(data, offset, bytes, length, 40, layout.transport))
 			return "the IPv6 extension headers must stay";
 	}
+	if (layout.version && layout.protocol == IPPROTO_TCP && !is_fragment(&layout) &&
+	    offset <= layout.transport + 12 && layout.transport + 12 - offset < length &&
+	    layout.transport + 12 < packet->length &&
+	    (bytes[layout.transport + 12 - offset] ^ data[layout.transport + 12]) & 0xf0)
+		return "the TCP header length must stay: it decides the length of the payload";
 	if (layout.version && is_fragment(&layout) &&
 	    changes(data, offset, bytes, length, layout.transport, packet->length))
 		return "it is a fragment: the checksum covers bytes of other packets";

@@ -120,23 +120,26 @@ const char *nq_layout_difference(const struct nq_layout *before, const uint8_t *
 				 const struct nq_layout *after, const uint8_t *now)
 {
 	if (before->version != after->version)
-		return "the IP version";
+		return "the IP version must stay";
 	if (before->version == 4) {
 		if (before->transport != after->transport)
-			return "the IPv4 header length";
+			return "the IPv4 header length must stay";
 		if (before->frag_offset != after->frag_offset ||
 		    before->more_fragments != after->more_fragments ||
 		    before->dont_fragment != after->dont_fragment)
-			return "the IPv4 fragment bits";
+			return "the IPv4 fragment bits must stay";
 		if (memcmp(old + IP4_HEADER, now + IP4_HEADER, before->transport - IP4_HEADER) != 0)
-			return "the IPv4 options";
+			return "the IPv4 options must stay";
 	}
 	if (before->version == 6) {
-		/* The chain must stay as it was to the byte; the last next-header number is the
-		 * transport's. */
+		bool has_chain = before->transport > IP6_HEADER;
+
+		/* The chain must stay to the byte; without one, byte 6 is the transport's number.
+		 */
 		if (before->transport != after->transport || before->protocol != after->protocol ||
+		    (has_chain && old[6] != now[6]) ||
 		    memcmp(old + IP6_HEADER, now + IP6_HEADER, before->transport - IP6_HEADER) != 0)
-			return "the IPv6 extension headers";
+			return "the IPv6 extension headers must stay";
 	}
 	return NULL;
 }

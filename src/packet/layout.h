@@ -30,8 +30,8 @@ void nq_layout_read(struct nq_layout *layout, const uint8_t *bytes, size_t lengt
 
 /*
  * What kernels that check payload edits insist on: same version, same IPv4 header length, options
- * and fragment bits, same chain of IPv6 extension headers. Returns NULL, or in words what differs.
- * Both layouts must not be cut.
+ * and fragment bits, same chain of IPv6 extension headers. Returns NULL, or in words what must
+ * stay. Both layouts must not be cut.
  */
 const char *nq_layout_difference(const struct nq_layout *before, const uint8_t *old,
 				 const struct nq_layout *after, const uint8_t *now);

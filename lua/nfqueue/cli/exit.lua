@@ -43,9 +43,8 @@ end
 --- Parse words with an argparse parser; a usage error leaves with status 64, --help with 0.
 -- @treturn table what argparse returns
 function exit.parse(parser, words)
-  function parser:error(message)
-    io.stderr:write(self:get_usage(), "\n\n")
-    exit.fail(exit.USAGE, message)
+  function parser.error(_, message)
+    exit.fail(exit.USAGE, ("%s (see %s --help)"):format(message:gsub("%s*\n%s*", "; "), parser._name))
   end
   return parser:parse(words)
 end

@@ -1,0 +1,322 @@
+/* Binding and configuring queues, telling apart why it failed, and leaving them. */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/loop_parts.h"
+
+/*
+ * Waits for the answer to request `seq`; packets that come before it are kept in their slots, or
+ * judged when those are full. The answer's errno as -errno, -ENOBUFS when it may be lost,
+ * -ETIMEDOUT.
+ */
+static int await_answer(struct nq_loop *loop, uint32_t seq)
+{
+	struct pollfd ready = {.fd = loop->socket, .events = POLLIN};
+	uint64_t overruns = loop->memory->enobufs;
+
+	loop->awaited = seq;
+	loop->answered = false;
+	while (!loop->answered) {
+		struct nq_packet packet = {0};
+		struct nq_answer answer;
+		unsigned slot = loop->filled;
+		int got;
+
+		if (slot == NQ_SLOTS) {
+			int error = nq_loop_judge_received(loop);
+
+			if (error)
+				return error;
+			continue;
+		}
+		got = nq_loop_receive(loop, 1);
+		if (got < 0)
+			return got;
+		if (loop->memory->enobufs != overruns)
+			return -ENOBUFS;
+		if (got == 0) {
+			int count = poll(&ready, 1, 2000);
+
+			if (count < 0 && errno != EINTR)
+				return -errno;
+			if (count == 0)
+				return -ETIMEDOUT;
+			continue;
+		}
+		switch (nq_message_read(&packet, &answer, nq_loop_slot(loop, slot),
+					nq_loop_slot_length(loop, slot))) {
+		case NQ_MESSAGE_PACKET:
+		case NQ_MESSAGE_BROKEN:
+			continue;
+		case NQ_MESSAGE_ANSWER:
+			nq_loop_handle_answer(loop, &answer);
+			break;
+		case NQ_MESSAGE_IGNORED:
+			break;
+		}
+		loop->memory->messages[slot].msg_len = 0;
+		loop->filled = slot;
+	}
+	loop->awaited = 0;
+	return -loop->answer;
+}
+
+static uint32_t config_seq(const struct nq_loop_queue *queue, uint32_t what)
+{
+	return nq_seq(NQ_SEQ_CONFIG, queue->number, what);
+}
+
+static int probe_flag(struct nq_loop *loop, const struct nq_loop_queue *queue, unsigned bit)
+{
+	uint32_t seq = config_seq(queue, 1 + bit);
+	int error = nq_config_probe_flag(loop->socket, queue->number, 1u << bit, seq);
+
+	return error ? error : await_answer(loop, seq);
+}
+
+static int limit_queue(struct nq_loop *loop, const struct nq_loop_queue *queue,
+		       uint32_t max_packets, bool fail_open)
+{
+	uint32_t seq = config_seq(queue, 32);
+	int error;
+
+	do {
+		error = nq_config_limit(loop->socket, queue->number, max_packets, fail_open, seq);
+		if (!error)
+			error = await_answer(loop, seq);
+	} while (error == -ENOBUFS); /* the answer fell to an overrun that reading has cleared */
+	return error;
+}
+
+static int unbind_queue(struct nq_loop *loop, const struct nq_loop_queue *queue)
+{
+	uint32_t seq = config_seq(queue, 33);
+	int error;
+
+	do {
+		error = nq_config_unbind(loop->socket, queue->number, seq);
+		if (!error)
+			error = await_answer(loop, seq);
+	} while (error == -ENOBUFS);
+	return error == -ENODEV ? 0 : error;
+}
+
+static int send_bind(struct nq_loop *loop, const struct nq_loop_queue *queue,
+		     const struct nq_queue_config *config)
+{
+	uint32_t seq = config_seq(queue, 34);
+	int error = nq_config_bind(loop->socket, queue->number, config, seq);
+
+	if (!error)
+		error = await_answer(loop, seq);
+	/* If only the answer was lost the queue is ours and takes its length again. */
+	return error == -ENOBUFS ? limit_queue(loop, queue, config->max_packets, false) : error;
+}
+
+static int fail_flag(struct nq_failure *failure, const struct nq_loop_queue *queue, unsigned bit)
+{
+	return nq_fail(failure, 69, EOPNOTSUPP,
+		       "this kernel does not support %s (queue %u): it needs %s", nq_flag_name(bit),
+		       queue->number, nq_flag_requirement(bit));
+}
+
+/* EPERM means no privilege or another holder; a request that needs only privilege tells them apart.
+ */
+static int fail_permission(struct nq_loop *loop, struct nq_failure *failure,
+			   const struct nq_loop_queue *queue)
+{
+	struct nq_proc_queue line;
+	char name[32];
+	pid_t pid;
+
+	if (nq_config_check_privilege() == -EPERM)
+		return nq_fail(failure, 77, EPERM,
+			       "no privilege to use queue %u: it needs CAP_NET_ADMIN in this "
+			       "network namespace "
+			       "(run as root, or try it without root inside `nfqueue lab`)",
+			       queue->number);
+	if (loop->proc < 0 || nq_proc_read(loop->proc, queue->number, &line) != 0)
+		return nq_fail(failure, 69, EBUSY,
+			       "queue %u is held by another process; as root, `cat "
+			       "/proc/net/netfilter/nfnetlink_queue` shows its port id in the "
+			       "second column, "
+			       "usually the process id",
+			       queue->number);
+	pid = nq_proc_holder(line.portid, name);
+	if (!pid)
+		return nq_fail(failure, 69, EBUSY,
+			       "queue %u is held by another process with netlink port id %u "
+			       "(usually its process "
+			       "id); as root, `ss -A netlink -p` shows its name",
+			       queue->number, line.portid);
+	return nq_fail(failure, 69, EBUSY,
+		       "queue %u is held by %s (pid %d); stop it or use another number",
+		       queue->number, pid == getpid() ? "this process itself" : name, (int)pid);
+}
+
+static int fail_request(struct nq_loop *loop, struct nq_failure *failure,
+			const struct nq_loop_queue *queue, int error)
+{
+	switch (error) {
+	case -EPERM:
+		return fail_permission(loop, failure, queue);
+	case -EINVAL:
+		return nq_fail(failure, 69, EINVAL,
+			       "this kernel has no nfnetlink_queue: it needs "
+			       "CONFIG_NETFILTER_NETLINK_QUEUE (as "
+			       "root, try `modprobe nfnetlink_queue`)");
+	case -EBUSY:
+		return nq_fail(failure, 69, EBUSY, "queue %u is already bound here", queue->number);
+	default:
+		return nq_fail(failure, 1, -error, "cannot configure queue %u: %s", queue->number,
+			       strerror(-error));
+	}
+}
+
+/*
+ * Kernels that look for the queue before its flags cannot be asked about a flag beforehand: bind
+ * without any and set each alone.
+ */
+static int name_refused_flag(struct nq_loop *loop, struct nq_failure *failure,
+			     const struct nq_loop_queue *queue)
+{
+	struct nq_queue_config plain = queue->settings.kernel;
+	int error;
+
+	plain.flags = 0;
+	(void)unbind_queue(loop, queue);
+	error = send_bind(loop, queue, &plain);
+	if (error)
+		return fail_request(loop, failure, queue, error);
+	for (unsigned bit = 0; bit < NQ_FLAG_COUNT; bit++) {
+		if (queue->settings.kernel.flags & 1u << bit &&
+		    probe_flag(loop, queue, bit) == -EOPNOTSUPP) {
+			(void)unbind_queue(loop, queue);
+			return fail_flag(failure, queue, bit);
+		}
+	}
+	return 0;
+}
+
+static int bind_queue(struct nq_loop *loop, const struct nq_loop_queue *queue,
+		      struct nq_failure *failure)
+{
+	int error;
+
+	for (unsigned bit = 0; bit < NQ_FLAG_COUNT; bit++) {
+		if (!(queue->settings.kernel.flags & 1u << bit))
+			continue;
+		error = probe_flag(loop, queue, bit);
+		if (error == -EOPNOTSUPP)
+			return fail_flag(failure, queue, bit);
+		if (error != 0 && error != -ENODEV)
+			return fail_request(loop, failure, queue, error);
+	}
+	error = send_bind(loop, queue, &queue->settings.kernel);
+	if (error == -EOPNOTSUPP)
+		return name_refused_flag(loop, failure, queue);
+	return error ? fail_request(loop, failure, queue, error) : 0;
+}
+
+/* The buffer serves all queues of the socket: it is as large as theirs together. *got: what was
+ * given. */
+static int set_buffer(struct nq_loop *loop, uint32_t *wanted, uint32_t *got)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < loop->queue_count; i++)
+		sum += loop->queues[i].settings.buffer_size;
+	*wanted = sum > INT32_MAX / 2 ? INT32_MAX / 2 : (uint32_t)sum;
+	return nq_socket_set_buffer(loop->socket, *wanted, got);
+}
+
+static void report_buffer(struct nq_loop *loop, int error, uint32_t wanted, uint32_t got)
+{
+	if (error) {
+		nq_log(NQ_LOG_WARN, "cannot set the receive buffer of queue %u: %s",
+		       loop->queues[0].number, strerror(-error));
+	} else if (got < wanted) {
+		nq_log(NQ_LOG_WARN,
+		       "receive buffer of queue %u: asked for %u bytes, the system gave %u; raise "
+		       "net.core.rmem_max or run with CAP_NET_ADMIN, else bursts are lost",
+		       loop->queues[0].number, wanted, got);
+		for (unsigned i = 0; i < loop->queue_count; i++)
+			loop->queues[i].settings.buffer_size = got / loop->queue_count;
+	}
+}
+
+static void unbind_all(struct nq_loop *loop, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		int error = unbind_queue(loop, &loop->queues[i]);
+
+		if (error)
+			nq_log(NQ_LOG_WARN, "cannot leave queue %u: %s", loop->queues[i].number,
+			       strerror(-error));
+	}
+	loop->bound = false;
+	loop->memory->joined = 0;
+	/* What lies unread was dropped by the unbinding; the gap is counted, not judged. */
+	for (unsigned i = 0; i < loop->filled; i++)
+		loop->memory->messages[i].msg_len = 0;
+	loop->filled = loop->next = 0;
+	nq_loop_set_cursor(loop, NQ_CURSOR_DONE);
+}
+
+int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
+{
+	uint32_t wanted, got = 0;
+	int buffer_error = set_buffer(loop, &wanted, &got);
+
+	if (loop->memory->joined) {
+		int error = nq_loop_take_over(loop);
+
+		return error ? nq_fail(failure, 1, -error, "cannot take the queues over: %s",
+				       strerror(-error))
+			     : 0;
+	}
+	for (unsigned i = 0; i < loop->queue_count; i++) {
+		int error = bind_queue(loop, &loop->queues[i], failure);
+
+		if (error) {
+			unbind_all(loop, i);
+			return error;
+		}
+	}
+	/* After what could fail: a user without privilege has other worries. */
+	report_buffer(loop, buffer_error, wanted, got);
+	loop->bound = true;
+	loop->memory->joined = 1;
+	if (loop->filled)
+		nq_loop_wake(loop); /* they are no longer in the socket, which would tell of them */
+	return 0;
+}
+
+void nq_loop_leave(struct nq_loop *loop)
+{
+	int64_t budget = 0;
+	int got;
+
+	if (!loop->bound)
+		return;
+	/*
+	 * Where unjudged packets may pass, the kernel lets them pass from here on and what it holds
+	 * is judged. Where they may not, judging goes on until nothing waits; what comes in the
+	 * instant before the unbinding is dropped, as it would be by on_error. The budget ends it
+	 * under constant overload.
+	 */
+	for (unsigned i = 0; i < loop->queue_count; i++) {
+		const struct nq_loop_queue *queue = &loop->queues[i];
+
+		budget += queue->settings.kernel.max_packets + NQ_SLOTS;
+		if (queue->settings.on_error == NQ_ACCEPT)
+			(void)limit_queue(loop, queue, 0, true);
+	}
+	do {
+		got = nq_loop_step(loop);
+		budget -= got;
+	} while (got > 0 && budget > 0);
+	unbind_all(loop, loop->queue_count);
+}

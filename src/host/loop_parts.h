@@ -1,0 +1,49 @@
+/*
+ * loop_parts.h - what the files of the loop share: loop.c (the data path), join.c (binding,
+ * configuring, leaving) and takeover.c (after a dead worker). Not for others.
+ */
+#ifndef NQ_LOOP_PARTS_H
+#define NQ_LOOP_PARTS_H
+
+#include "host/loop.h"
+#include "netlink/message.h"
+
+static inline uint8_t *nq_loop_slot(const struct nq_loop *loop, unsigned slot)
+{
+	return loop->slots + (size_t)slot * NQ_SLOT_STRIDE;
+}
+
+static inline unsigned nq_loop_slot_length(const struct nq_loop *loop, unsigned slot)
+{
+	return loop->memory->messages[slot].msg_len;
+}
+
+/* Every store that a successor reads is made in program order; on the same machine that is enough.
+ */
+static inline void nq_loop_set_cursor(struct nq_loop *loop, int32_t cursor)
+{
+	__atomic_store_n(&loop->memory->cursor, cursor, __ATOMIC_RELEASE);
+}
+
+struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number);
+
+/* Sends every verdict in the batch: 0 or -errno, logged. */
+int nq_loop_flush(struct nq_loop *loop);
+
+/* Receives up to `most` messages into the slots from `filled` on, without waiting: number or
+ * -errno. */
+int nq_loop_receive(struct nq_loop *loop, unsigned most);
+
+/* Judges slots [next, filled), sends, and leaves the slots free: 0 or -errno. */
+int nq_loop_judge_received(struct nq_loop *loop);
+
+/* Takes an answer of the kernel in: awaited, a refused verdict, or a takeover's barrier. */
+void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer);
+
+/* Makes the epoll descriptor readable. */
+void nq_loop_wake(struct nq_loop *loop);
+
+/* takeover.c: judges what a dead worker left in the lane: 0 or -errno. */
+int nq_loop_take_over(struct nq_loop *loop);
+
+#endif
