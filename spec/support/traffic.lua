@@ -15,6 +15,9 @@ traffic.FAMILIES = {
 }
 local IPV4 = traffic.FAMILIES[1]
 
+-- As in net.lua.
+local PATIENCE = (os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")) and 6 or 1
+
 local queues, sockets = {}, {}
 
 --- A queue object that traffic.cleanup closes.
@@ -51,7 +54,7 @@ end
 
 --- Judge what arrives at opened queues until the condition holds: its result.
 function traffic.judge(opened, what, condition, seconds)
-  local deadline = socket.gettime() + (seconds or 10)
+  local deadline = socket.gettime() + (seconds or 10) * PATIENCE
   repeat
     for _, queue in ipairs(opened) do
       assert(queue:process())
@@ -107,17 +110,20 @@ function pair:received()
 end
 
 local FLOOD = [[
+local net = require("support.net")
 local socket = require("socket")
+local port, count, addresses, queue = %d, %d, %d, %d
+net.wait_for("queue " .. queue, function() return net.queue(queue) end)
 local sender = socket.udp4()
-local addresses, port, count = %d, %d, %d
 for i = 1, count do
   sender:sendto(tostring(i), "127.0.0." .. 1 + i %% addresses, port)
 end
 ]]
 
---- A process that sends the numbers from 1 to count over UDP, going round so many addresses 127.0.0.x.
-function traffic.flood(port, count, addresses)
-  return net.start("lua5.4 " .. net.file(FLOOD:format(addresses or 1, port, count)))
+--- A process that waits for a queue to be bound, and sends the numbers from 1 to count over UDP, going
+-- round so many addresses 127.0.0.x (default 1).
+function traffic.flood(port, count, queue, addresses)
+  return net.start("lua5.4 " .. net.file(FLOOD:format(port, count, addresses or 1, queue)))
 end
 
 --- The UDP payload of a packet without IP options or extension headers.

@@ -52,9 +52,13 @@ int nq_namespace_enter(void)
 		if (error)
 			return error;
 	}
+	/*
+	 * Conveniences: tools that look there go without where the mount is refused. In a chroot
+	 * whose root is no mount point the tree cannot be made private, and what is mounted could
+	 * show outside: leave it.
+	 */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return -errno;
-	/* Conveniences: tools that look there go without where the mount is refused. */
+		return errno == EINVAL ? 0 : -errno;
 	(void)mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	if (user)
 		(void)mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
