@@ -138,9 +138,14 @@ $(BUILD)/bench/plain: spec/bench/plain.c
 	$(say) LINK $@
 	$(Q)$(CC) -D_GNU_SOURCE -O2 -o $@ $< $$(pkg-config --libs $(LIBRARIES))
 
+$(BUILD)/bench/flood: spec/bench/flood.c
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -D_GNU_SOURCE -O2 -o $@ $<
+
 # CPU time per packet beside a plain C loop, both in one run.
 bench: deps-test
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/flood
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
 
 # --- Installation ---------------------------------------------------------------------------------------

@@ -53,7 +53,6 @@ struct nq_lane_memory {
 	uint32_t queue_count;
 	uint32_t joined; /* the queues are bound and configured: a successor takes over */
 	uint64_t enobufs;
-	uint64_t state_bytes;		   /* memory of the Lua state */
 	uint64_t slots;			   /* offset of slot 0 */
 	struct mmsghdr messages[NQ_SLOTS]; /* msg_len is written by the kernel */
 	struct nq_batch_store batch;

@@ -1,10 +1,9 @@
 #include "host/supervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,8 +17,9 @@ struct supervisor {
 	const int *sockets;
 	nq_worker_main *main;
 	void *context;
-	sigset_t signals;
+	sigset_t signals, old_signals;
 	pid_t worker; /* 0: none alive */
+	int stop_fd;  /* the worker stops when it is closed; -1: it is */
 	int64_t started_ms;
 	int pause_ms;
 	bool stopping;
@@ -33,40 +33,51 @@ static int64_t now_ms(void)
 	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* The worker's process: it leaves cleanly when told to, and when its supervisor is gone. */
-static int run_worker(struct supervisor *supervisor, pid_t parent)
+/*
+ * The worker's process. It leaves cleanly when the pipe behind `stop_fd` is closed: by its
+ * supervisor, which asks for it so, or by the kernel when there is no supervisor any more. The
+ * signals are as they were before, for the worker's own children; but a terminal's Ctrl-C is the
+ * supervisor's to hear.
+ */
+static int run_worker(struct supervisor *supervisor, int stop_fd)
 {
-	sigset_t stop;
-	int stop_fd;
-
-	sigemptyset(&stop);
-	sigaddset(&stop, SIGTERM);
-	stop_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (stop_fd < 0) {
-		nq_log(NQ_LOG_ERROR, "cannot watch for signals: %s", strerror(errno));
-		return 1;
-	}
-	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		return 1; /* it died before the line above */
+	signal(SIGINT, SIG_IGN);
+	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
 	return supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
 				stop_fd);
 }
 
 static int start_worker(struct supervisor *supervisor)
 {
-	pid_t parent = getpid();
+	int ends[2];
 	pid_t pid;
 
 	supervisor->memory->worker_state = NQ_WORKER_STARTING;
 	supervisor->started_ms = now_ms();
-	pid = fork();
-	if (pid < 0)
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
-	if (pid == 0)
-		_exit(run_worker(supervisor, parent));
+	pid = fork();
+	if (pid == 0) {
+		close(ends[1]);
+		_exit(run_worker(supervisor, ends[0]));
+	}
+	close(ends[0]);
+	if (pid < 0) {
+		int error = errno;
+
+		close(ends[1]);
+		return -error;
+	}
 	supervisor->worker = pid;
+	supervisor->stop_fd = ends[1];
 	return 0;
+}
+
+static void ask_to_stop(struct supervisor *supervisor)
+{
+	if (supervisor->stop_fd >= 0)
+		close(supervisor->stop_fd);
+	supervisor->stop_fd = -1;
 }
 
 static void log_death(const struct supervisor *supervisor, int status)
@@ -122,14 +133,16 @@ static void handle_stop(struct supervisor *supervisor, int signal)
 	}
 	supervisor->stopping = true;
 	nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal(signal));
-	if (supervisor->worker)
-		kill(supervisor->worker, SIGTERM);
+	ask_to_stop(supervisor);
 }
 
 int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *main, void *context)
 {
-	struct supervisor supervisor = {
-		.memory = memory, .sockets = sockets, .main = main, .context = context};
+	struct supervisor supervisor = {.memory = memory,
+					.sockets = sockets,
+					.main = main,
+					.context = context,
+					.stop_fd = -1};
 	bool ever_ready = false;
 	int error;
 
@@ -137,7 +150,7 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 	sigaddset(&supervisor.signals, SIGTERM);
 	sigaddset(&supervisor.signals, SIGINT);
 	sigaddset(&supervisor.signals, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &supervisor.signals, NULL);
+	sigprocmask(SIG_BLOCK, &supervisor.signals, &supervisor.old_signals);
 	error = start_worker(&supervisor);
 	if (error) {
 		nq_log(NQ_LOG_ERROR, "cannot start the worker: %s", strerror(-error));
@@ -163,6 +176,7 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 			if (finish_worker(&supervisor, status, ever_ready, &result))
 				return result;
 			supervisor.worker = 0;
+			ask_to_stop(&supervisor); /* the pipe of the dead one */
 			if (supervisor.pause_ms > 0)
 				continue;
 		} else if (supervisor.worker || signal >= 0) {

@@ -254,8 +254,16 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 				strerror(errno));
 		goto out;
 	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
+	/*
+	 * In a host's process the signals are for its main thread, which waits below. The
+	 * supervised worker has no handlers, and what scripts start there shall not inherit blocked
+	 * signals.
+	 */
+	if (interrupted)
+		sigfillset(&all);
+	else
+		sigemptyset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
 	for (unsigned i = 0; i < worker.count && !error; i++) {
 		error = start_thread(&worker, i, sockets[i], context);
 		if (error) {
