@@ -5,12 +5,16 @@ local rules = {}
 
 local TABLE = "nfqueue"
 
---- Run a shell command: its output, standard error included, and whether it succeeded.
-local function capture(command)
+--- Run a shell command.
+-- @tparam string command
+-- @treturn boolean whether it succeeded
+-- @treturn string its output, standard error included, without the last newline
+function rules.capture(command)
   local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1", "r"))
   local output = pipe:read("a")
   return pipe:close() == true, (output:gsub("%s+$", ""))
 end
+local capture = rules.capture
 
 local function is_installed(program)
   return (capture("command -v " .. program))

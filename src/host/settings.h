@@ -22,8 +22,8 @@ struct nq_settings {
  */
 struct nq_failure {
 	int status;
-	int error; /* positive errno */
-	char message[512];
+	int error;	    /* positive errno */
+	char message[2048]; /* a script error brings its traceback */
 };
 
 /* Fills *failure and returns -error, for `return nq_fail(...)`. */

@@ -205,19 +205,26 @@ out:
 	return NULL;
 }
 
-/* Calls open of each queue: 0, or the message on the stack. */
+/*
+ * Calls open of each queue: 0, or the message on the stack. As in a handler, a stop from a hook
+ * waits until the hooks are through.
+ */
 static int call_open(lua_State *L, struct nq_engine *engine)
 {
-	for (unsigned i = 0; i < engine->count; i++) {
+	int status = LUA_OK;
+
+	engine->lane.judging = true;
+	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
-		if (nq_script_call_hook(L, engine->queues[i]->script.open) != LUA_OK)
-			return -1;
+		status = nq_script_call_hook(L, engine->queues[i]->script.open);
 	}
-	return 0;
+	engine->lane.judging = false;
+	return status == LUA_OK ? 0 : -1;
 }
 
 static void call_close(lua_State *L, struct nq_engine *engine)
 {
+	engine->lane.judging = true;
 	for (unsigned i = 0; i < engine->count; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
 		if (lua_isnil(L, -1)) {
@@ -267,6 +274,18 @@ static struct nq_engine *begin(lua_State *L, unsigned count, const char *functio
 	return engine;
 }
 
+/* The stock interpreter's Ctrl-C leaves a hook in its main thread, which raises once Lua runs
+ * again. */
+static bool is_interrupted(lua_State *L)
+{
+	lua_State *main;
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+	main = lua_tothread(L, -1);
+	lua_pop(L, 1);
+	return lua_gethook(L) || (main && lua_gethook(main));
+}
+
 static int start(lua_State *L, const char *function)
 {
 	struct nq_state *state = nq_state_get(L);
@@ -285,7 +304,7 @@ static int start(lua_State *L, const char *function)
 	state->active = engine->loop;
 	do
 		error = nq_loop_run(engine->loop);
-	while (error == -EINTR && !lua_gethook(L));
+	while (error == -EINTR && !is_interrupted(L));
 	interrupted = engine->lane.interrupted;
 	end_engine(L, engine);
 	if (interrupted)
@@ -367,12 +386,16 @@ Bind and configure for use inside another event loop.
 */
 static int queue_open(lua_State *L)
 {
+	struct nq_engine *engine;
 	int results = 0;
 
 	check_queue(L, 1, "open");
 	lua_settop(L, 1);
-	if (!begin(L, 1, "open", &results))
+	engine = begin(L, 1, "open", &results);
+	if (!engine)
 		return results;
+	if (engine->loop->stop)
+		end_engine(L, engine); /* its own open hook closed it */
 	lua_settop(L, 1);
 	return 1;
 }

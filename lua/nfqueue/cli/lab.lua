@@ -58,8 +58,9 @@ return function(context)
   end
   enter()
   -- With the default of 65,536 bytes loopback packets are like none on a wire.
-  if not os.execute("ip link set lo up mtu 1500") then
-    exit.fail(exit.UNAVAILABLE, "cannot bring up the loopback interface: ip (package iproute2) failed")
+  local done, output = rules.capture("ip link set lo up mtu 1500")
+  if not done then
+    exit.fail(exit.UNAVAILABLE, "cannot bring up the loopback interface with ip (package iproute2): " .. output)
   end
   put_rule(arguments)
   core.setenv("NFQUEUE_LAB", "1") -- tells what runs inside that this network is its own
