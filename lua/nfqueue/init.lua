@@ -36,11 +36,14 @@ local function flatten_args(args)
     if type(name) ~= "string" then
       error("bad argument 'args' to 'run' (names are strings, got " .. type(name) .. ")", 3)
     end
-    for _, item in ipairs(type(value) == "table" and value or { value }) do
-      if type(item) ~= "string" then
+    local items = type(value) == "table" and value or { value }
+    for key, item in pairs(items) do
+      if type(item) ~= "string" or math.type(key) ~= "integer" or key < 1 or key > #items then
         error(("bad argument 'args' to 'run' (%s is a %s; strings and lists of strings pass)")
-          :format(name, type(item)), 3)
+          :format(name, type(value)), 3)
       end
+    end
+    for _, item in ipairs(items) do
       flat[#flat + 1] = name
       flat[#flat + 1] = item
     end

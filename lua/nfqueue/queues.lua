@@ -41,7 +41,7 @@ local function add_item(list, seen, item)
   end
   if type(item) ~= "string" then
     return ("number, range such as \"0-3\", or list of these expected, got %s")
-      :format(item == nil and "nothing" or type(item))
+      :format(item == nil and "nothing" or type(item) == "number" and tostring(item) or type(item))
   end
   for text in (item .. ","):gmatch("([^,]*),") do
     local message = add_range(list, seen, text)

@@ -6,32 +6,10 @@
 #include <linux/netlink.h>
 #include <string.h>
 
+#include "packet/bytes.h"
+
 /* Newer than Debian 12's kernel headers: linux/netfilter/nfnetlink_queue.h, Linux 6.13. */
 #define ATTR_CGROUP_CLASSID 22
-
-static uint16_t read_be16(const void *bytes)
-{
-	uint16_t value;
-
-	memcpy(&value, bytes, sizeof(value));
-	return be16toh(value);
-}
-
-static uint32_t read_be32(const void *bytes)
-{
-	uint32_t value;
-
-	memcpy(&value, bytes, sizeof(value));
-	return be32toh(value);
-}
-
-static uint64_t read_be64(const void *bytes)
-{
-	uint64_t value;
-
-	memcpy(&value, bytes, sizeof(value));
-	return be64toh(value);
-}
 
 /*
  * One step of an attribute walk: the attribute at *offset of `end` bytes. An attribute's length
@@ -65,10 +43,10 @@ static void read_vlan(struct nq_packet *packet, const uint8_t *bytes, size_t end
 
 	while (next_attribute(bytes, end, &offset, &type, &value, &length)) {
 		if (type == NFQA_VLAN_PROTO && length >= 2) {
-			packet->vlan_proto = read_be16(value);
+			packet->vlan_proto = nq_get_u16(value);
 			seen |= 1;
 		} else if (type == NFQA_VLAN_TCI && length >= 2) {
-			packet->vlan_tci = read_be16(value);
+			packet->vlan_tci = nq_get_u16(value);
 			seen |= 2;
 		}
 	}
@@ -82,7 +60,7 @@ static void read_u32(struct nq_packet *packet, uint32_t *field, uint32_t bit, co
 {
 	if (length < 4)
 		return;
-	*field = read_be32(value);
+	*field = nq_get_u32(value);
 	packet->have |= bit;
 }
 
@@ -94,8 +72,8 @@ static void read_attribute(struct nq_packet *packet, uint16_t type, uint8_t *val
 	case NFQA_PACKET_HDR:
 		if (length < sizeof(struct nfqnl_msg_packet_hdr))
 			return;
-		packet->id = read_be32(value);
-		packet->ethertype = read_be16(value + 4);
+		packet->id = nq_get_u32(value);
+		packet->ethertype = nq_get_u16(value + 4);
 		packet->hook = value[6];
 		packet->have |= NQ_HAVE_HEADER;
 		return;
@@ -105,8 +83,8 @@ static void read_attribute(struct nq_packet *packet, uint16_t type, uint8_t *val
 	case NFQA_TIMESTAMP:
 		if (length < 16)
 			return;
-		packet->seconds = read_be64(value);
-		packet->microseconds = read_be64(value + 8);
+		packet->seconds = nq_get_u64(value);
+		packet->microseconds = nq_get_u64(value + 8);
 		packet->have |= NQ_HAVE_TIMESTAMP;
 		return;
 	case NFQA_IFINDEX_INDEV:
@@ -123,9 +101,9 @@ static void read_attribute(struct nq_packet *packet, uint16_t type, uint8_t *val
 		return;
 	case NFQA_HWADDR:
 		/* be16 length, 2 bytes of padding, 8 bytes of address */
-		if (length < 12 || read_be16(value) > sizeof(packet->hwaddr))
+		if (length < 12 || nq_get_u16(value) > sizeof(packet->hwaddr))
 			return;
-		packet->hwaddr_length = (uint8_t)read_be16(value);
+		packet->hwaddr_length = (uint8_t)nq_get_u16(value);
 		memcpy(packet->hwaddr, value + 4, sizeof(packet->hwaddr));
 		return;
 	case NFQA_PAYLOAD:
@@ -146,7 +124,7 @@ static void read_attribute(struct nq_packet *packet, uint16_t type, uint8_t *val
 	case NFQA_SKB_INFO:
 		if (length < 4)
 			return;
-		info = read_be32(value);
+		info = nq_get_u32(value);
 		packet->csum_not_ready = info & NFQA_SKB_CSUMNOTREADY;
 		packet->gso = info & NFQA_SKB_GSO;
 		return;

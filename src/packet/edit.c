@@ -1,31 +1,25 @@
 #include "packet/edit.h"
 
-#include <endian.h>
 #include <netinet/in.h>
 #include <string.h>
 
+#include "packet/bytes.h"
 #include "packet/checksum.h"
 #include "packet/layout.h"
 
 static const char truncated[] = "the kernel copied only part of it (raise copy_range)";
+static const char later_fragment[] =
+	"it is a later fragment: the checksum over it lies in the first";
 static const char headers_cut[] = "its headers reach beyond its end";
-
-static void write_u16(uint8_t *bytes, uint32_t value)
-{
-	uint16_t word = htobe16((uint16_t)value);
-
-	memcpy(bytes, &word, sizeof(word));
-}
 
 /* RFC 793/768 (IPv4) and RFC 8200 section 8.1 (IPv6) pseudo-headers. */
 static uint64_t pseudo_header_sum(const struct nq_layout *layout, const uint8_t *bytes,
 				  uint32_t length)
 {
 	uint8_t tail[8] = {0};
-	uint32_t size = htobe32(length);
 	uint64_t sum;
 
-	memcpy(tail, &size, sizeof(size));
+	nq_put_u32(tail, length);
 	tail[7] = layout->protocol;
 	sum = nq_checksum_add(0, tail, sizeof(tail));
 	if (layout->version == 4)
@@ -93,10 +87,10 @@ static void complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t le
 	uint32_t size = length - layout->transport;
 
 	if (layout->version == 4) {
-		write_u16(bytes + 2, length);
+		nq_put_u16(bytes + 2, length);
 		write_checksum(bytes, 10, layout->transport, 0, false);
 	} else {
-		write_u16(bytes + 4, length - 40);
+		nq_put_u16(bytes + 4, length - 40);
 	}
 	if (is_fragment(layout))
 		return; /* the checksum covers bytes that are not here */
@@ -105,7 +99,7 @@ static void complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t le
 		write_checksum(transport, 16, size, pseudo_header_sum(layout, bytes, size), false);
 		break;
 	case IPPROTO_UDP:
-		write_u16(transport + 4, size);
+		nq_put_u16(transport + 4, size);
 		write_checksum(transport, 6, size, pseudo_header_sum(layout, bytes, size), true);
 		break;
 	case IPPROTO_ICMP:
@@ -134,6 +128,80 @@ const char *nq_edit_complete(uint8_t *bytes, uint32_t length)
 	return reason;
 }
 
+/* Offset of the checksum in a transport header; 0: none that is completed here. */
+static uint32_t checksum_offset(const struct nq_layout *layout)
+{
+	switch (layout->protocol) {
+	case IPPROTO_TCP:
+		return 16;
+	case IPPROTO_UDP:
+		return 6;
+	case IPPROTO_ICMP:
+		return layout->version == 4 ? 2 : 0;
+	case IPPROTO_ICMPV6:
+		return layout->version == 6 ? 2 : 0;
+	default:
+		return 0;
+	}
+}
+
+/* What a first fragment contributes to its transport checksum, the checksum itself left out. */
+static uint64_t fragment_sum(const struct nq_layout *layout, const uint8_t *bytes, uint32_t length,
+			     uint32_t at)
+{
+	const uint8_t *transport = bytes + layout->transport;
+	uint64_t sum = 0;
+
+	if (layout->protocol != IPPROTO_ICMP)
+		sum = pseudo_header_sum(layout, bytes, 0);
+	sum = nq_checksum_add(sum, transport, at);
+	return nq_checksum_add(sum, transport + at + 2, length - layout->transport - at - 2);
+}
+
+/*
+ * The checksum of a first fragment follows a change of its bytes: the rest of the datagram is
+ * elsewhere and stays, so the difference is exact (RFC 1624, equation 3). A UDP checksum of 0 means
+ * there is none.
+ */
+struct fragment {
+	uint32_t at; /* offset of the checksum in the transport header; 0: nothing to do */
+	uint16_t checksum;
+	uint64_t sum;
+};
+
+static void fragment_before(struct fragment *fragment, const struct nq_layout *layout,
+			    const uint8_t *bytes, uint32_t length)
+{
+	uint32_t at = checksum_offset(layout);
+
+	fragment->at = 0;
+	if (!layout->version || layout->cut || !is_fragment(layout) || layout->frag_offset || !at ||
+	    length - layout->transport < at + 2)
+		return;
+	memcpy(&fragment->checksum, bytes + layout->transport + at, 2);
+	if (fragment->checksum == 0 && layout->protocol == IPPROTO_UDP)
+		return;
+	fragment->at = at;
+	fragment->sum = fragment_sum(layout, bytes, length, at);
+}
+
+static void fragment_after(const struct fragment *fragment, const struct nq_layout *layout,
+			   uint8_t *bytes, uint32_t length)
+{
+	uint64_t sum;
+	uint16_t checksum;
+
+	if (!fragment->at)
+		return;
+	sum = (uint16_t)~fragment->checksum;
+	sum += nq_checksum_fold(fragment->sum);
+	sum += (uint16_t)~nq_checksum_fold(fragment_sum(layout, bytes, length, fragment->at));
+	checksum = nq_checksum_fold(sum);
+	if (checksum == 0 && layout->protocol == IPPROTO_UDP)
+		checksum = 0xffff;
+	memcpy(bytes + layout->transport + fragment->at, &checksum, 2);
+}
+
 static bool changes(const uint8_t *data, uint32_t offset, const uint8_t *bytes, uint32_t length,
 		    uint32_t from, uint32_t to)
 {
@@ -146,6 +214,7 @@ static bool changes(const uint8_t *data, uint32_t offset, const uint8_t *bytes, 
 const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
 			  uint32_t length)
 {
+	struct fragment fragment;
 	struct nq_layout layout;
 	const uint8_t *data = packet->data;
 
@@ -174,9 +243,9 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 	    layout.transport + 12 < packet->length &&
 	    (bytes[layout.transport + 12 - offset] ^ data[layout.transport + 12]) & 0xf0)
 		return "the TCP header length must stay: it decides the length of the payload";
-	if (layout.version && is_fragment(&layout) &&
+	if (layout.frag_offset &&
 	    changes(data, offset, bytes, length, layout.transport, packet->length))
-		return "it is a fragment: the checksum covers bytes of other packets";
+		return later_fragment;
 	if (!packet->dirty) {
 		/* Padding of the link layer does not leave: kernels want the two lengths equal. */
 		bool padded = layout.version && layout.total >= layout.transport &&
@@ -185,7 +254,9 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 		packet->leaving = padded ? layout.total : packet->length;
 		packet->dirty = true;
 	}
+	fragment_before(&fragment, &layout, data, packet->leaving);
 	memcpy(packet->data + offset, bytes, length);
+	fragment_after(&fragment, &layout, packet->data, packet->leaving);
 	return NULL;
 }
 
@@ -215,10 +286,12 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 	if (before.total && before.total < old_length && before.total >= before.transport)
 		old_length = before.total; /* link-layer padding is no payload */
 	if (is_fragment(&after)) {
-		if (length != old_length ||
+		if (length != old_length)
+			return "it is a fragment: its length decides where the others go";
+		if (after.frag_offset &&
 		    memcmp(packet->data + before.transport, bytes + after.transport,
 			   length - after.transport) != 0)
-			return "it is a fragment: the checksum covers bytes of other packets";
+			return later_fragment;
 	} else if (before.protocol == IPPROTO_TCP && after.protocol == IPPROTO_TCP &&
 		   !check_transport(&before, packet->data, old_length) &&
 		   tcp_payload(&before, packet->data, old_length) !=
@@ -232,6 +305,9 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
 			    bool fixup)
 {
+	struct fragment fragment = {0};
+	struct nq_layout layout;
+
 	if (length == 0)
 		return "the new content is empty";
 	if (length > NQ_PACKET_MAX)
@@ -244,9 +320,18 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 		if (reason)
 			return reason;
 	}
+	if (fixup) {
+		/* The checksum of a first fragment starts from the old one, whatever the new bytes
+		 * hold. */
+		nq_layout_read(&layout, packet->data, packet->length);
+		fragment_before(&fragment, &layout, packet->data, (uint32_t)length);
+	}
 	memmove(packet->spare, bytes, length);
-	if (fixup)
+	if (fixup) {
 		nq_edit_complete(packet->spare, (uint32_t)length);
+		nq_layout_read(&layout, packet->spare, length);
+		fragment_after(&fragment, &layout, packet->spare, (uint32_t)length);
+	}
 	packet->data = packet->spare;
 	packet->length = (uint32_t)length;
 	packet->dirty = false;

@@ -1,18 +1,11 @@
 #include "packet/layout.h"
 
-#include <endian.h>
 #include <netinet/in.h>
 #include <string.h>
 
+#include "packet/bytes.h"
+
 enum { IP4_HEADER = 20, IP6_HEADER = 40 };
-
-static uint16_t read_u16(const uint8_t *bytes)
-{
-	uint16_t value;
-
-	memcpy(&value, bytes, sizeof(value));
-	return be16toh(value);
-}
 
 static void read_ip4(struct nq_layout *layout, const uint8_t *bytes, size_t length)
 {
@@ -22,8 +15,8 @@ static void read_ip4(struct nq_layout *layout, const uint8_t *bytes, size_t leng
 		return;
 	layout->version = 4;
 	layout->transport = (uint32_t)(bytes[0] & 0x0f) * 4;
-	layout->total = read_u16(bytes + 2);
-	frag = read_u16(bytes + 6);
+	layout->total = nq_get_u16(bytes + 2);
+	frag = nq_get_u16(bytes + 6);
 	layout->dont_fragment = frag & 0x4000;
 	layout->more_fragments = frag & 0x2000;
 	layout->frag_offset = (uint16_t)((frag & 0x1fff) * 8);
@@ -43,7 +36,7 @@ static void read_ip6(struct nq_layout *layout, const uint8_t *bytes, size_t leng
 	if (length < IP6_HEADER)
 		return;
 	layout->version = 6;
-	layout->total = read_u16(bytes + 4);
+	layout->total = nq_get_u16(bytes + 4);
 	if (layout->total)
 		layout->total += IP6_HEADER;
 	next = bytes[6];
@@ -72,7 +65,7 @@ static void read_ip6(struct nq_layout *layout, const uint8_t *bytes, size_t leng
 		if (next == IPPROTO_MH && bytes[offset] == IPPROTO_NONE)
 			return; /* mobility header is the transport */
 		if (next == IPPROTO_FRAGMENT) {
-			uint16_t frag = read_u16(bytes + offset + 2);
+			uint16_t frag = nq_get_u16(bytes + offset + 2);
 
 			layout->frag_offset = frag & 0xfff8;
 			layout->more_fragments = frag & 1;
