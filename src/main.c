@@ -25,19 +25,33 @@ static void find_folder(char folder[PATH_MAX])
 		*slash = '\0';
 }
 
-/* Run from build/bin (or build/asan/bin, ...): writes the source tree's root and returns true. */
+/*
+ * Run from ROOT/build/bin, or from that of another build, ROOT/build/NAME/bin: writes ROOT and
+ * returns true.
+ */
 static bool find_tree(const char *folder, char root[PATH_MAX])
 {
 	char file[PATH_MAX + sizeof("/lua/nfqueue/init.lua")];
-	char *build;
+	char *slash;
 
 	strcpy(root, folder);
-	build = strstr(root, "/build/");
-	if (!build)
+	slash = strrchr(root, '/');
+	if (!slash || strcmp(slash, "/bin") != 0)
 		return false;
-	*build = '\0';
-	snprintf(file, sizeof(file), "%s/lua/nfqueue/init.lua", root);
-	return access(file, R_OK) == 0;
+	*slash = '\0';
+	for (int level = 0; level < 2; level++) {
+		bool is_build;
+
+		slash = strrchr(root, '/');
+		if (!slash)
+			return false;
+		is_build = strcmp(slash, "/build") == 0;
+		*slash = '\0';
+		snprintf(file, sizeof(file), "%s/lua/nfqueue/init.lua", root);
+		if (is_build && access(file, R_OK) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -13,34 +13,17 @@ local nfqueue = {
   packet = core.packet,
 }
 
---- Load a handler script in this state, without a kernel: for specs and tools.
--- @tparam string path of the script
--- @tparam[opt] table args what the script gets as `...`: strings by name
--- @tparam[opt] table config wins over the script's own
--- @treturn handler `handler(pkt)` applies the script to a packet of nfqueue.packet as the loop would;
---   or nil, message, errno when the file or the script is bad
--- @raise for arguments of a wrong type
-function nfqueue.load(path, args, config)
-  local handler, message, errno = core.load(path, args, config)
-  if handler then
-    return handler
-  end
-  return nil, message, errno
-end
-
-local RUN_KEYS = { script = true, queues = true, threads = true, args = true, config = true }
-
-local function flatten_args(args)
+local function flatten_args(args, name_of_call)
   local flat = {}
   for name, value in pairs(args or {}) do
     if type(name) ~= "string" then
-      error("bad argument 'args' to 'run' (names are strings, got " .. type(name) .. ")", 3)
+      error(("bad argument 'args' to '%s' (names are strings, got %s)"):format(name_of_call, type(name)), 3)
     end
     local items = type(value) == "table" and value or { value }
     for key, item in pairs(items) do
       if type(item) ~= "string" or math.type(key) ~= "integer" or key < 1 or key > #items then
-        error(("bad argument 'args' to 'run' (%s is a %s; strings and lists of strings pass)")
-          :format(name, type(value)), 3)
+        error(("bad argument 'args' to '%s' (%s is a %s; strings and lists of strings pass)")
+          :format(name_of_call, name, type(value)), 3)
       end
     end
     for _, item in ipairs(items) do
@@ -50,6 +33,26 @@ local function flatten_args(args)
   end
   return flat
 end
+
+--- Load a handler script in this state, without a kernel: for specs and tools.
+-- @tparam string path of the script
+-- @tparam[opt] table args what the script gets as `...`: strings by name
+-- @tparam[opt] table config wins over the script's own
+-- @treturn handler `handler(pkt)` applies the script to a packet of nfqueue.packet as the loop would;
+--   or nil, message, errno when the file or the script is bad
+-- @raise for arguments of a wrong type
+function nfqueue.load(path, args, config)
+  if type(args) == "table" then
+    flatten_args(args, "load") -- the same values as run takes
+  end
+  local handler, message, errno = core.load(path, args, config)
+  if handler then
+    return handler
+  end
+  return nil, message, errno
+end
+
+local RUN_KEYS = { script = true, queues = true, threads = true, args = true, config = true }
 
 --- Run a handler script with a thread and a Lua state per queue, up to the number of cores; with more
 -- queues than threads, several queues a thread. Blocks until nfqueue.stop is called in a handler.
@@ -79,7 +82,7 @@ function nfqueue.run(options)
     script = options.script,
     queues = numbers,
     threads = options.threads == nil and math.min(#numbers, core.cores()) or options.threads,
-    args = flatten_args(options.args),
+    args = flatten_args(options.args, "run"),
     config = options.config,
   })
 end

@@ -170,6 +170,36 @@ function traffic.transfer(opened, path, options)
   return target
 end
 
+local host = {}
+host.__index = host
+
+--- Another host: a network namespace behind a pair of virtual Ethernet interfaces, `interface` here and eth0
+-- there. `enter` is what goes before a command to run it there. It outlives traffic.cleanup, until `remove`.
+function traffic.host(interface, mac)
+  local pid = math.tointeger(tonumber(net.must("unshare -n sleep 600 >/dev/null 2>&1 & echo $!")))
+  local self = setmetatable({ pid = pid, interface = interface, enter = ("nsenter -t %d -n "):format(pid) }, host)
+  local own = net.must("readlink /proc/self/ns/net")
+  net.wait_for("a namespace", function()
+    local other, done = net.sh(("readlink /proc/%d/ns/net"):format(pid))
+    return done and other ~= own
+  end)
+  net.must(("ip link add name %s type veth peer name eth0 %s netns %d")
+    :format(interface, mac and "address " .. mac or "", pid))
+  net.must(("ip link set %s up; %s ip link set eth0 up"):format(interface, self.enter))
+  return self
+end
+
+--- Give the two ends addresses: IPv4 or IPv6, with the length of their prefix.
+function host:address(here, there, bits)
+  local add = ("ip address add %%s/%d dev %%s %s"):format(bits, here:find(":", 1, true) and "nodad" or "")
+  net.must(add:format(here, self.interface))
+  net.must(self.enter .. add:format(there, "eth0"))
+end
+
+function host:remove()
+  net.sh(("kill -KILL %d; ip link delete %s"):format(self.pid, self.interface))
+end
+
 local CHECKSUM_ERRORS = {
   { "/proc/net/snmp", "Ip", "InHdrErrors" }, { "/proc/net/snmp", "Icmp", "InCsumErrors" },
   { "/proc/net/snmp", "Tcp", "InCsumErrors" }, { "/proc/net/snmp", "Udp", "InCsumErrors" },

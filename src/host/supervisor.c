@@ -33,15 +33,31 @@ static int64_t now_ms(void)
 	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
+static void do_nothing(int signal)
+{
+	(void)signal;
+}
+
+/*
+ * A signal that shall have no effect here gets an empty handler: unlike being ignored, that ends
+ * with exec, and what a script starts hears the signal again.
+ */
+static void disregard(int signal)
+{
+	struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+
+	sigaction(signal, &action, NULL);
+}
+
 /*
  * The worker's process. It leaves cleanly when the pipe behind `stop_fd` is closed: by its
- * supervisor, which asks for it so, or by the kernel when there is no supervisor any more. The
- * signals are as they were before, for the worker's own children; but a terminal's Ctrl-C is the
- * supervisor's to hear.
+ * supervisor, which asks for it so, or by the kernel when there is no supervisor any more. A signal
+ * to the whole process group or cgroup, a terminal's Ctrl-C for one, is the supervisor's to hear.
  */
 static int run_worker(struct supervisor *supervisor, int stop_fd)
 {
-	signal(SIGINT, SIG_IGN);
+	disregard(SIGINT);
+	disregard(SIGTERM);
 	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
 	return supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
 				stop_fd);
@@ -146,6 +162,8 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 	bool ever_ready = false;
 	int error;
 
+	/* A log or an output that nobody reads any more must not end the judging. */
+	disregard(SIGPIPE);
 	sigemptyset(&supervisor.signals);
 	sigaddset(&supervisor.signals, SIGTERM);
 	sigaddset(&supervisor.signals, SIGINT);

@@ -1,6 +1,7 @@
 #include "lua/args.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 
 int nq_arg_error(lua_State *L, int index, const char *function, const char *name,
 		 const char *expected)
@@ -43,9 +44,11 @@ lua_Integer nq_arg_integer(lua_State *L, int index, const char *function, const 
 	if (lua_type(L, index) == LUA_TNUMBER)
 		value = lua_tointegerx(L, index, &is_integer);
 	if (!is_integer || value < least || value > most) {
-		const char *expected = lua_pushfstring(L, "integer from %I to %I",
-						       (LUAI_UACINT)least, (LUAI_UACINT)most);
+		/* Not on the stack: it would fill the slot of an argument that is not there. */
+		char expected[64];
 
+		snprintf(expected, sizeof(expected), "integer from %lld to %lld", (long long)least,
+			 (long long)most);
 		nq_arg_error(L, index, function, name, expected);
 	}
 	return value;

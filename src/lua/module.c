@@ -88,6 +88,7 @@ static int core_setenv(lua_State *L)
 	return 1;
 }
 
+/* geteuid() -> effective user id */
 static int core_geteuid(lua_State *L)
 {
 	lua_pushinteger(L, geteuid());

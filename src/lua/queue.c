@@ -19,6 +19,7 @@ struct nq_engine {
 	struct nq_lua_lane lane;
 	struct nq_state *state;
 	int socket;
+	unsigned opened; /* queues whose open hook went through: their close hook is owed */
 	unsigned count;
 	struct nq_queue *queues[];
 };
@@ -217,6 +218,7 @@ static int call_open(lua_State *L, struct nq_engine *engine)
 	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
 		status = nq_script_call_hook(L, engine->queues[i]->script.open);
+		engine->opened += status == LUA_OK;
 	}
 	engine->lane.judging = false;
 	return status == LUA_OK ? 0 : -1;
@@ -225,7 +227,7 @@ static int call_open(lua_State *L, struct nq_engine *engine)
 static void call_close(lua_State *L, struct nq_engine *engine)
 {
 	engine->lane.judging = true;
-	for (unsigned i = 0; i < engine->count; i++) {
+	for (unsigned i = 0; i < engine->opened; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
 		if (lua_isnil(L, -1)) {
 			lua_pop(L, 1); /* being collected: its hook has nothing to be called with */
@@ -262,6 +264,7 @@ static struct nq_engine *begin(lua_State *L, unsigned count, const char *functio
 		return NULL;
 	}
 	if (call_open(L, engine) != 0) {
+		call_close(L, engine);
 		free_engine(engine);
 		lua_error(L);
 	}
@@ -546,13 +549,22 @@ static int queue_stats(lua_State *L)
 	return 1;
 }
 
-/* cqueues polls an object by these, LuaSocket's select by the two after them. */
+/***
+The descriptor, as cqueues asks for it.
+@function queue:pollfd
+@treturn integer as `fd`
+*/
 static int queue_pollfd(lua_State *L)
 {
 	lua_pushinteger(L, check_open(L, "pollfd")->epoll);
 	return 1;
 }
 
+/***
+What to wait for, as cqueues asks for it: always "r".
+@function queue:events
+@treturn string
+*/
 static int queue_events(lua_State *L)
 {
 	check_queue(L, 1, "events");
@@ -560,23 +572,39 @@ static int queue_events(lua_State *L)
 	return 1;
 }
 
+/***
+How long to wait at most, as cqueues asks for it: without limit, as everything makes the descriptor
+readable.
+@function queue:timeout
+@return nil
+*/
 static int queue_timeout(lua_State *L)
 {
 	check_queue(L, 1, "timeout");
-	lua_pushnil(L); /* nothing to do but what makes the descriptor readable */
+	lua_pushnil(L);
 	return 1;
 }
 
+/***
+The descriptor, as LuaSocket's `select` asks for it.
+@function queue:getfd
+@treturn integer as `fd`
+*/
 static int queue_getfd(lua_State *L)
 {
 	lua_pushinteger(L, check_open(L, "getfd")->epoll);
 	return 1;
 }
 
+/***
+Whether something is buffered outside the descriptor's sight, as LuaSocket's `select` asks: never.
+@function queue:dirty
+@treturn boolean false
+*/
 static int queue_dirty(lua_State *L)
 {
 	check_queue(L, 1, "dirty");
-	lua_pushboolean(L, 0); /* nothing is buffered outside the descriptor's sight */
+	lua_pushboolean(L, 0);
 	return 1;
 }
 

@@ -7,7 +7,16 @@
 #include "packet/checksum.h"
 #include "packet/layout.h"
 
-static const char truncated[] = "the kernel copied only part of it (raise copy_range)";
+/* A larger copy helps, unless it is as large as a message can be. */
+static const char *truncated_reason(const struct nq_packet *packet)
+{
+	if ((packet->have & NQ_HAVE_WIRE_LENGTH) && packet->wire_length > NQ_PACKET_MAX)
+		return "it is larger than the 65531 bytes that can be copied (gso = false keeps "
+		       "packets "
+		       "wire-sized)";
+	return "the kernel copied only part of it (raise copy_range)";
+}
+
 static const char later_fragment[] =
 	"it is a later fragment: the checksum over it lies in the first";
 static const char headers_cut[] = "its headers reach beyond its end";
@@ -163,13 +172,7 @@ static uint64_t fragment_sum(const struct nq_layout *layout, const uint8_t *byte
  * elsewhere and stays, so the difference is exact (RFC 1624, equation 3). A UDP checksum of 0 means
  * there is none.
  */
-struct fragment {
-	uint32_t at; /* offset of the checksum in the transport header; 0: nothing to do */
-	uint16_t checksum;
-	uint64_t sum;
-};
-
-static void fragment_before(struct fragment *fragment, const struct nq_layout *layout,
+static void fragment_before(struct nq_fragment *fragment, const struct nq_layout *layout,
 			    const uint8_t *bytes, uint32_t length)
 {
 	uint32_t at = checksum_offset(layout);
@@ -185,7 +188,7 @@ static void fragment_before(struct fragment *fragment, const struct nq_layout *l
 	fragment->sum = fragment_sum(layout, bytes, length, at);
 }
 
-static void fragment_after(const struct fragment *fragment, const struct nq_layout *layout,
+static void fragment_after(const struct nq_fragment *fragment, const struct nq_layout *layout,
 			   uint8_t *bytes, uint32_t length)
 {
 	uint64_t sum;
@@ -214,12 +217,11 @@ static bool changes(const uint8_t *data, uint32_t offset, const uint8_t *bytes, 
 const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
 			  uint32_t length)
 {
-	struct fragment fragment;
 	struct nq_layout layout;
 	const uint8_t *data = packet->data;
 
 	if (nq_packet_truncated(packet))
-		return truncated;
+		return truncated_reason(packet);
 	nq_layout_read(&layout, data, packet->length);
 	if (layout.version && layout.cut)
 		return headers_cut;
@@ -252,11 +254,10 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 			      layout.total < packet->length;
 
 		packet->leaving = padded ? layout.total : packet->length;
+		fragment_before(&packet->fragment, &layout, data, packet->leaving);
 		packet->dirty = true;
 	}
-	fragment_before(&fragment, &layout, data, packet->leaving);
 	memcpy(packet->data + offset, bytes, length);
-	fragment_after(&fragment, &layout, packet->data, packet->leaving);
 	return NULL;
 }
 
@@ -305,7 +306,7 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
 			    bool fixup)
 {
-	struct fragment fragment = {0};
+	struct nq_fragment fragment = {0};
 	struct nq_layout layout;
 
 	if (length == 0)
@@ -313,7 +314,7 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 	if (length > NQ_PACKET_MAX)
 		return "the new content is longer than 65531 bytes";
 	if (nq_packet_truncated(packet))
-		return truncated;
+		return truncated_reason(packet);
 	if (fixup) {
 		const char *reason = check_replacement(packet, bytes, (uint32_t)length);
 
@@ -352,6 +353,7 @@ const char *nq_edit_finish(struct nq_packet *packet, bool fixup)
 				return reason;
 			packet->length = packet->leaving;
 			complete(&layout, packet->data, packet->length);
+			fragment_after(&packet->fragment, &layout, packet->data, packet->length);
 		}
 	}
 	packet->dirty = false;

@@ -68,7 +68,7 @@ static void read_ip6(struct nq_layout *layout, const uint8_t *bytes, size_t leng
 			uint16_t frag = nq_get_u16(bytes + offset + 2);
 
 			layout->frag_offset = frag & 0xfff8;
-			layout->more_fragments = frag & 1;
+			layout->more_fragments |= frag & 1;
 			size = 8;
 		} else if (next == IPPROTO_AH) {
 			size = ((size_t)bytes[offset + 1] + 2) * 4; /* RFC 4302 section 2.2 */
@@ -117,9 +117,7 @@ const char *nq_layout_difference(const struct nq_layout *before, const uint8_t *
 	if (before->version == 4) {
 		if (before->transport != after->transport)
 			return "the IPv4 header length must stay";
-		if (before->frag_offset != after->frag_offset ||
-		    before->more_fragments != after->more_fragments ||
-		    before->dont_fragment != after->dont_fragment)
+		if (memcmp(old + 6, now + 6, 2) != 0)
 			return "the IPv4 fragment bits must stay";
 		if (memcmp(old + IP4_HEADER, now + IP4_HEADER, before->transport - IP4_HEADER) != 0)
 			return "the IPv4 options must stay";

@@ -50,6 +50,14 @@ enum {
 	NQ_SEND_LABEL = 1 << 4,
 };
 
+/* A first fragment before its first change in place: what its transport checksum is brought along
+ * from. */
+struct nq_fragment {
+	uint32_t at; /* offset of the checksum in the transport header; 0: nothing to do */
+	uint16_t checksum;
+	uint64_t sum;
+};
+
 struct nq_packet {
 	uint8_t *data; /* writable; NULL when nothing was copied */
 	uint32_t length;
@@ -87,7 +95,8 @@ struct nq_packet {
 	bool dirty;	  /* bytes were changed in place */
 	uint32_t leaving; /* dirty: length without link-layer padding, taken before the first change
 			   */
-	bool bypass;	  /* requeue: accept when nobody listens there */
+	struct nq_fragment fragment; /* dirty: the same */
+	bool bypass;		     /* requeue: accept when nobody listens there */
 	uint16_t target;
 	uint32_t send; /* NQ_SEND_* */
 	uint32_t send_mark, send_priority;

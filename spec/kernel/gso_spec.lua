@@ -1,0 +1,144 @@
+-- Segments of up to 64 KB: judged and edited whole, one packet in and one out, with the data intact.
+
+local net = require("support.net")
+local traffic = require("support.traffic")
+
+local BYTES = 3000000
+local PORT = 8400
+
+-- The offset of the TCP payload behind a plain IP header.
+local function tcp_payload(pkt)
+  local header = pkt:u8(0) >> 4 == 4 and 20 or 40
+  return header + (pkt:u8(header + 12) >> 4) * 4
+end
+
+local JUDGES = {
+  {
+    name = "accepted",
+    judge = function(pkt) pkt:accept() end,
+    expected = "cat",
+  },
+  {
+    name = "edited in place",
+    judge = function(pkt)
+      local offset = tcp_payload(pkt)
+      pkt:patch(offset, pkt:bytes(offset):upper())
+      pkt:accept()
+    end,
+    expected = "tr a-z A-Z <",
+  },
+  {
+    name = "replaced by modify",
+    judge = function(pkt)
+      local offset = tcp_payload(pkt)
+      pkt:modify(pkt:bytes(0, offset) .. pkt:bytes(offset):upper())
+    end,
+    expected = "tr a-z A-Z <",
+  },
+  {
+    name = "edited in the header only",
+    judge = function(pkt)
+      pkt:u8(pkt:u8(0) >> 4 == 4 and 8 or 7, 33) -- TTL or hop limit
+      pkt:accept()
+    end,
+    expected = "cat",
+  },
+}
+
+-- Sends a file through queue 3 in `chain`; `behind` counts what leaves the queue.
+local function check(judge, chain, behind, options)
+  local family = options.family
+  local source = traffic.text_file(BYTES)
+  local match = ("-p tcp --dport %d "):format(PORT)
+  traffic.rule(("-t mangle -A %s %s -j NFQUEUE --queue-num 3"):format(chain, match), family)
+  traffic.rule(("-t filter -A %s %s -m comment --comment behind"):format(behind, match), family)
+  local errors = traffic.checksum_errors()
+  local largest, whole = 0, 0
+  local queue = traffic.open(3, function(pkt)
+    largest = math.max(largest, #pkt)
+    if pkt.gso then
+      whole = whole + 1
+    end
+    judge.judge(pkt)
+  end, options.config)
+  options.port = PORT
+  local target = traffic.transfer({ queue }, source, options)
+  assert.equal(net.must(("%s %s | sha256sum"):format(judge.expected, source)), traffic.sha256(target))
+  local stats = queue:stats()
+  if not options.oversized then
+    assert.equal(stats.packets, net.rule_packets(behind, "behind", family.program))
+  end
+  assert.equal(0, stats.errors)
+  assert.equal(stats.packets, stats.accepted + stats.modified)
+  assert.is_true(judge.name == "accepted" or stats.modified >= whole)
+  assert.equal(errors, traffic.checksum_errors())
+  return largest, whole, stats.truncated
+end
+
+describe("a large TCP segment on loopback", function()
+  after_each(function()
+    traffic.cleanup()
+    net.must("ip link set lo mtu 1500")
+  end)
+
+  for _, family in ipairs(traffic.FAMILIES) do
+    for _, judge in ipairs(JUDGES) do
+      it(("of %s is %s"):format(family.name, judge.name), function()
+        local largest, whole, truncated = check(judge, "OUTPUT", "INPUT", { family = family })
+        assert.is_true(largest > 60000, "largest: " .. largest)
+        assert.is_true(whole > 0)
+        assert.equal(0, truncated)
+      end)
+    end
+
+    -- With packets of 64 KB some kernels build segments of twice that, more than can be copied, and take them
+    -- apart later.
+    it(("of %s passes whole where it is larger than the copy"):format(family.name), function()
+      net.must("ip link set lo mtu 65000")
+      local largest = check(JUDGES[1], "OUTPUT", "INPUT", { family = family, oversized = true })
+      assert.is_true(largest > 60000, "largest: " .. largest)
+    end)
+
+    it(("of %s is edited in place where packets are as large, gso off"):format(family.name), function()
+      net.must("ip link set lo mtu 65000")
+      local largest, whole, truncated = check(JUDGES[2], "OUTPUT", "INPUT", {
+        family = family, config = { gso = false },
+      })
+      assert.is_true(largest > 60000 and largest <= 65000, "largest: " .. largest)
+      assert.equal(0, whole)
+      assert.equal(0, truncated)
+    end)
+  end
+end)
+
+describe("a large TCP segment from another host", function()
+  local ADDRESSES = { IPv4 = { "10.3.0.1", "10.3.0.2", 24 }, IPv6 = { "fd03::1", "fd03::2", 64 } }
+  local other
+
+  setup(function()
+    other = traffic.host("here")
+    for _, address in pairs(ADDRESSES) do
+      other:address(table.unpack(address))
+    end
+  end)
+  after_each(traffic.cleanup)
+  teardown(function()
+    other:remove()
+  end)
+
+  for _, family in ipairs(traffic.FAMILIES) do
+    for _, judge in ipairs(JUDGES) do
+      it(("of %s is %s"):format(family.name, judge.name), function()
+        local address = ADDRESSES[family.name][1]
+        local largest, whole, truncated = check(judge, "PREROUTING", "INPUT", {
+          family = family,
+          from = other.enter,
+          socat = family.name == "IPv4" and "4:" .. address or "6:[" .. address .. "]",
+        })
+        assert.is_true(largest > 60000, "largest: " .. largest)
+        assert.is_true(whole > 0)
+        assert.equal(0, truncated)
+      end)
+    end
+  end
+end)
