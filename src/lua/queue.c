@@ -501,9 +501,9 @@ static void push_counter(lua_State *L, const char *name, uint64_t value)
 
 /***
 Counters since the queue was made: `packets bytes accepted dropped modified again requeued undecided
-errors truncated refused lost` of this queue, `enobufs` of its socket, `workers_lost` of the
-process, `memory` of the Lua state in bytes; and while it is bound and /proc can be read
-`kernel_queue_dropped kernel_user_dropped waiting`.
+errors truncated refused lost` of this queue (`refused` counts messages: a run of equal verdicts is
+one), `enobufs` of its socket, `workers_lost` of the process, `memory` of the Lua state in bytes;
+and while it is bound and /proc can be read `kernel_queue_dropped kernel_user_dropped waiting`.
 @function queue:stats
 @treturn table
 */

@@ -194,8 +194,8 @@ static void fragment_after(const struct nq_fragment *fragment, const struct nq_l
 	uint64_t sum;
 	uint16_t checksum;
 
-	if (!fragment->at)
-		return;
+	if (!fragment->at || checksum_offset(layout) != fragment->at)
+		return; /* or the protocol is another one now */
 	sum = (uint16_t)~fragment->checksum;
 	sum += nq_checksum_fold(fragment->sum);
 	sum += (uint16_t)~nq_checksum_fold(fragment_sum(layout, bytes, length, fragment->at));
@@ -325,7 +325,10 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 		/* The checksum of a first fragment starts from the old one, whatever the new bytes
 		 * hold. */
 		nq_layout_read(&layout, packet->data, packet->length);
-		fragment_before(&fragment, &layout, packet->data, (uint32_t)length);
+		if (packet->dirty)
+			fragment = packet->fragment; /* from before the edits in place */
+		else
+			fragment_before(&fragment, &layout, packet->data, (uint32_t)length);
 	}
 	memmove(packet->spare, bytes, length);
 	if (fixup) {
