@@ -66,12 +66,13 @@ local function assert_works(bin, lua_path, lua_cpath)
   -- The command runs the real thing from there.
   text, fine = offline(([[
     cd /
+    rm -f %s/log
     env -i %s run %s -q 7 >%s/log 2>&1 &
     tries=500
     until grep -q ready: %s/log || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.02; done
     kill -TERM $!
     wait $!
-  ]]):format(bin, script, folder, folder))
+  ]]):format(folder, bin, script, folder, folder))
   assert.is_true(fine, text .. net.read(folder .. "/log"))
   assert.matches("module [^\n]* nfqueue 0.1.0\n", net.read(folder .. "/log"))
 end

@@ -1282,6 +1282,23 @@ static void test_packets(struct run *run, uint64_t count)
 	run->bytes = NULL;
 }
 
+/* A UDP checksum that comes out as 0 is sent as 0xffff (RFC 768): 0 would mean none. */
+static void test_udp_zero(struct run *run)
+{
+	uint8_t *bytes = take_bytes(udp_packet, sizeof(udp_packet));
+
+	run->what = "UDP checksum of 0";
+	run->bytes = udp_packet;
+	run->length = sizeof(udp_packet);
+	memset(bytes + 28, 0, 2);
+	CHECK(run, !nq_edit_complete(bytes, sizeof(udp_packet)));
+	memcpy(bytes + 28, bytes + 26, 2); /* the payload makes up the sum */
+	CHECK(run, !nq_edit_complete(bytes, sizeof(udp_packet)));
+	CHECK(run, get16(bytes + 26) == 0xffff);
+	verify(run, bytes, sizeof(udp_packet));
+	give_bytes(bytes);
+}
+
 /* The sizes at the edge of what a verdict can carry. */
 static void test_sizes(struct run *run)
 {
@@ -1742,6 +1759,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0); /* a sanitizer's abort must not swallow what was said */
 	printf("hostile: seed 0x%" PRIx64 "\n", run.random);
 	test_messages(&run, percent);
+	test_udp_zero(&run);
 	test_sizes(&run);
 	test_packets(&run, PACKETS * percent / 100);
 	test_too_large(&run);

@@ -278,15 +278,18 @@ static void push_field(lua_State *L, const struct nq_packet *packet, enum field 
 
 int nq_packet_index(lua_State *L)
 {
-	const struct nq_packet *packet = nq_packet_check(L, "index");
 	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(2)), L, 2);
 
-	if (code >= FIELD_COUNT)
+	/* A method checks the packet itself when it is called. */
+	if (code >= FIELD_COUNT) {
 		lua_rawgeti(L, lua_upvalueindex(3), code);
-	else if (code)
+	} else {
+		struct nq_packet *packet = nq_packet_check(L, "index");
+
+		if (!code)
+			return unknown_field(L);
 		push_field(L, packet, (enum field)code);
-	else
-		return unknown_field(L);
+	}
 	return 1;
 }
 

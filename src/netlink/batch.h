@@ -55,7 +55,16 @@ struct nq_batch_run {
 /* Whether one more verdict fits; if not, flush first. */
 static inline bool nq_batch_full(const struct nq_batch *batch)
 {
-	return batch->store->count == NQ_BATCH_ENTRIES;
+	const struct nq_batch_store *store = batch->store;
+	const struct nq_batch_entry *last;
+
+	if (store->count == 0)
+		return false;
+	last = &store->entries[store->count - 1];
+	/* What a flush could not send keeps its place, so the wire can be full before the entries.
+	 */
+	return store->count == NQ_BATCH_ENTRIES ||
+	       last->start + last->length + NQ_BATCH_ENTRY_SIZE > sizeof(store->wire);
 }
 
 /*

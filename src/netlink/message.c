@@ -163,13 +163,11 @@ static enum nq_message_kind read_packet(struct nq_packet *packet, uint8_t *bytes
 	size_t offset = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(family));
 	const uint8_t *value;
 	uint16_t type, length;
-	uint8_t *spare = packet->spare;
 
 	if (end < offset)
 		return NQ_MESSAGE_IGNORED;
 	memcpy(&family, bytes + NLMSG_HDRLEN, sizeof(family));
-	memset(packet, 0, sizeof(*packet));
-	packet->spare = spare;
+	nq_packet_reset(packet);
 	packet->family = family.nfgen_family;
 	packet->queue = be16toh(family.res_id);
 	while (next_attribute(bytes, end, &offset, &type, &value, &length))

@@ -258,6 +258,7 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 		packet->dirty = true;
 	}
 	memcpy(packet->data + offset, bytes, length);
+	packet->layout_known = false;
 	return NULL;
 }
 
@@ -338,6 +339,7 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 	}
 	packet->data = packet->spare;
 	packet->length = (uint32_t)length;
+	packet->layout_known = false;
 	packet->dirty = false;
 	packet->send |= NQ_SEND_BYTES;
 	return NULL;
@@ -355,6 +357,7 @@ const char *nq_edit_finish(struct nq_packet *packet, bool fixup)
 			if (reason)
 				return reason;
 			packet->length = packet->leaving;
+			packet->layout_known = false;
 			complete(&layout, packet->data, packet->length);
 			fragment_after(&packet->fragment, &layout, packet->data, packet->length);
 		}

@@ -51,7 +51,6 @@ static void read_ip6(struct nq_layout *layout, const uint8_t *bytes, size_t leng
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
-		case IPPROTO_MH:
 		case IPPROTO_FRAGMENT:
 		case IPPROTO_AH:
 			break;
@@ -62,11 +61,11 @@ static void read_ip6(struct nq_layout *layout, const uint8_t *bytes, size_t leng
 			layout->cut = true;
 			return;
 		}
-		if (next == IPPROTO_MH && bytes[offset] == IPPROTO_NONE)
-			return; /* mobility header is the transport */
 		if (next == IPPROTO_FRAGMENT) {
 			uint16_t frag = nq_get_u16(bytes + offset + 2);
 
+			if (!layout->fragment_header)
+				layout->fragment_header = (uint32_t)offset;
 			layout->frag_offset = frag & 0xfff8;
 			layout->more_fragments |= frag & 1;
 			size = 8;

@@ -21,8 +21,9 @@ struct nq_layout {
 	uint16_t frag_offset; /* bytes */
 	uint32_t transport;   /* offset of the transport header; valid unless version is 0 or cut */
 	uint32_t total; /* length the network header claims, header included; 0 for a jumbogram */
-	uint32_t routing_dest; /* IPv6: offset of the final destination address when a routing
-				  header names one still to come (RFC 8200 section 8.1), else 0 */
+	uint32_t fragment_header; /* IPv6: offset of the first fragment header; 0: none */
+	uint32_t routing_dest;	  /* IPv6: offset of the final destination address when a routing
+				     header names one still to come (RFC 8200 section 8.1), else 0 */
 };
 
 /* Fills *layout from `length` bytes at `bytes`, which begin with the network header. */

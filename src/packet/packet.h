@@ -11,6 +11,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+#include "packet/layout.h"
 
 /* NFQA_PAYLOAD's 16-bit attribute length less its 4-byte header: no more fits in a verdict. */
 #define NQ_PACKET_MAX 65531
@@ -59,12 +62,12 @@ struct nq_fragment {
 };
 
 struct nq_packet {
-	uint8_t *data; /* writable; NULL when nothing was copied */
-	uint32_t length;
-	uint32_t wire_length; /* NQ_HAVE_WIRE_LENGTH */
 	/* A second place for content of another length; NULL: none. Holds NQ_PACKET_MAX bytes. */
 	uint8_t *spare;
 
+	/* From here to `iif` nq_packet_reset clears: what is 0 or NULL when absent. */
+	uint8_t *data; /* writable; NULL when nothing was copied */
+	uint32_t length;
 	uint32_t have; /* NQ_HAVE_* */
 	uint32_t id;
 	uint16_t queue;
@@ -73,36 +76,46 @@ struct nq_packet {
 	uint8_t hook;
 	bool csum_not_ready; /* transport checksum is only the pseudo-header's sum */
 	bool gso;
-
 	uint32_t mark;
 	uint32_t priority;
-	uint32_t iif, oif, physiif, physoif;
-	uint32_t uid, gid, cgroup;
-	uint64_t seconds, microseconds; /* NQ_HAVE_TIMESTAMP */
-	uint16_t vlan_proto, vlan_tci;
-	uint8_t hwaddr_length;
-	uint8_t hwaddr[8];
 	const uint8_t *l2header;
-	uint16_t l2header_length;
-	uint16_t secctx_length;
 	const char *secctx;
 	const uint8_t *ct; /* NFQA_CT's nested attributes */
+	uint16_t l2header_length;
+	uint16_t secctx_length;
 	uint16_t ct_length;
-	uint32_t ct_info;
-
-	/* The decision. */
+	uint8_t hwaddr_length;
+	bool layout_known;
 	enum nq_verdict verdict;
-	bool dirty;	  /* bytes were changed in place */
-	uint32_t leaving; /* dirty: length without link-layer padding, taken before the first change
-			   */
-	struct nq_fragment fragment; /* dirty: the same */
-	bool bypass;		     /* requeue: accept when nobody listens there */
-	uint16_t target;
 	uint32_t send; /* NQ_SEND_* */
+	bool dirty;    /* bytes were changed in place */
+
+	/* Facts that a bit of `have`, or a length, says to be there. */
+	uint32_t iif, oif, physiif, physoif;
+	uint32_t uid, gid, cgroup;
+	uint32_t wire_length;
+	uint32_t ct_info;
+	uint64_t seconds, microseconds;
+	uint16_t vlan_proto, vlan_tci;
+	uint8_t hwaddr[8];
+	struct nq_layout layout; /* of the present content, when layout_known; see header.h */
+
+	/* Parts of the decision that a bit of `send`, the verdict, or `dirty` says to be there. */
 	uint32_t send_mark, send_priority;
 	uint32_t connmark, connmask;
-	uint8_t label; /* number of the label bit to set, 0 to 127 */
+	uint16_t target;  /* requeue */
+	bool bypass;	  /* requeue: accept when nobody listens there */
+	uint8_t label;	  /* number of the label bit to set, 0 to 127 */
+	uint32_t leaving; /* length without link-layer padding, before the first change in place */
+	struct nq_fragment fragment; /* the same */
 };
+
+/* Makes it a packet about which nothing is known; `spare` stays. */
+static inline void nq_packet_reset(struct nq_packet *packet)
+{
+	memset(&packet->data, 0,
+	       offsetof(struct nq_packet, iif) - offsetof(struct nq_packet, data));
+}
 
 /* Whether the kernel kept part of the packet back; such a packet can be judged but not edited. */
 static inline bool nq_packet_truncated(const struct nq_packet *packet)

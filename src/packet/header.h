@@ -1,0 +1,53 @@
+/*
+ * header.h - the headers of a packet as handlers ask for them: where each lies, and whether it is
+ * there.
+ *
+ * A header that is absent, cut off by the end of the bytes, or in another fragment is not there.
+ * Positions come from the packet's layout, found once for each packet and again after its content
+ * was replaced.
+ */
+#ifndef NQ_HEADER_H
+#define NQ_HEADER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "packet/packet.h"
+
+enum nq_header {
+	NQ_HEADER_IP, /* either version */
+	NQ_HEADER_IP4,
+	NQ_HEADER_IP6,
+	NQ_HEADER_TCP,
+	NQ_HEADER_UDP,
+	NQ_HEADER_ICMP, /* either version */
+};
+
+/* The packet's layout, from memory or by reading it now. */
+const struct nq_layout *nq_packet_layout(struct nq_packet *packet);
+
+/* Whether the header is there, and if so the offset where it begins. */
+bool nq_header_find(struct nq_packet *packet, enum nq_header header, uint32_t *offset);
+
+/*
+ * Offset behind the last header understood, and where the payload ends: padding of the link layer
+ * is no payload. A later fragment's payload begins behind its IP header. False when nothing was
+ * copied.
+ */
+bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end);
+
+/*
+ * The option `kind` of a TCP header (RFC 9293 section 3.1) at `offset` of the packet: its value's
+ * offset and length, without kind and length bytes. False when it is not there; options behind the
+ * end-of-list option or a malformed one are not.
+ */
+bool nq_tcp_option_find(const struct nq_packet *packet, uint32_t offset, uint8_t kind,
+			uint32_t *value, uint8_t *length);
+
+/*
+ * The IPv6 fragment header (RFC 8200 section 4.5) of a packet that has one: its offset. False for
+ * others.
+ */
+bool nq_fragment_header_find(struct nq_packet *packet, uint32_t *offset);
+
+#endif
