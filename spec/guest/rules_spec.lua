@@ -29,7 +29,8 @@ local STATEMENTS = {
   { name = "the largest number", statement = "queue num 65535", open = { 65535 }, sent = { 16 }, passed = 16 },
   { name = "a range", statement = "queue num 5-8", open = { 5, 6, 7, 8 }, spread = true, passed = 16 },
   { name = "a range of one", statement = "queue num 5-5", open = { 5 }, sent = { 16 }, passed = 16 },
-  { name = "fanout by processor 0", statement = "queue flags fanout to 5-6", open = { 5, 6 }, sent = { 16, 0 }, passed = 16 },
+  { name = "fanout by processor 0", statement = "queue flags fanout to 5-6", open = { 5, 6 }, sent = { 16, 0 },
+    passed = 16 },
   { name = "fanout by processor 1", statement = "queue flags fanout to 5-6", open = { 5, 6 }, sent = { 0, 16 },
     processor = 1, passed = 16 },
   { name = "fanout and bypass", statement = "queue flags bypass,fanout to 5-6", open = { 5 }, sent = { 0 },
@@ -115,7 +116,8 @@ describe("nfqueue.rules.apply", function()
     { name = "chooses nft on its own", made = "nft" },
     { name = "makes nft's rules when told", program = "nft", made = "nft" },
     { name = "makes iptables' rules when told", program = "iptables", made = "iptables" },
-    { name = "chooses iptables where nft is not installed", installed = { "iptables", "ip6tables" }, made = "iptables" },
+    { name = "chooses iptables where nft is not installed",
+      installed = { "iptables", "ip6tables" }, made = "iptables" },
   }) do
     it(case.name, function()
       if case.installed then

@@ -4,6 +4,8 @@ local net = require("support.net")
 local nfqueue = require("nfqueue")
 local traffic = require("support.traffic")
 
+local it = traffic.figures and it or pending
+
 local COUNT, ADDRESSES = 1000, 50
 
 -- Outgoing packets spread over the queues, and a rule that counts what arrives.

@@ -4,6 +4,8 @@ local net = require("support.net")
 local nfqueue = require("nfqueue")
 local traffic = require("support.traffic")
 
+local it = traffic.figures and it or pending
+
 local function accept(pkt)
   pkt:accept()
 end

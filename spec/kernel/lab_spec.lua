@@ -147,7 +147,7 @@ describe("what cannot be is said in one sentence:", function()
     { "-- /", 126, "cannot run /: Permission denied" },
   }) do
     it(case[1] == "" and "nothing at all" or case[1], function()
-      local text, _, status = net.sh(LAB .. case[1])
+      local text, _, status = net.sh("PATH=/usr/sbin:/usr/bin:/sbin:/bin " .. LAB .. case[1])
       assert.matches("^nfqueue: [^\n]*" .. case[3] .. "[^\n]*$", text)
       assert.equal(case[2], status)
     end)

@@ -113,6 +113,10 @@ describe("in a luv loop", function()
   end)
 
   it("it can be stopped by its handler while the loop goes on", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     queue:open()
     local poll = keep(uv.new_poll(queue:fd()))
     local received = {}
@@ -250,6 +254,10 @@ describe("in LuaSocket's select", function()
   end)
 
   it("it stays readable until everything received has been judged", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     assert(queue:open())
     local senders = {}
     for i = 1, 8 do -- a socket can have about 250 small packets on their way
@@ -286,6 +294,10 @@ describe("in LuaSocket's select", function()
   end)
 
   it("a to-be-closed queue is left at the end of its block", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     do
       local scoped <close> = nfqueue.new(6, judge)
       assert(scoped:open())

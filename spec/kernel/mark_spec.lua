@@ -4,6 +4,8 @@ local net = require("support.net")
 local nfqueue = require("nfqueue")
 local traffic = require("support.traffic")
 
+local measured = traffic.figures and it or pending
+
 -- Sends a packet with the mark `initial` (0: none) through queue 3 on output: the mark that an INPUT rule
 -- sees, found among the candidates.
 local function mark_after(family, initial, judge, config)
@@ -125,7 +127,7 @@ describe("the priority of", function()
     ["a modify"] = function(pkt) pkt:modify(pkt:bytes(), { priority = 0x10003 }) end,
     ["a requeue"] = function(pkt) pkt:requeue(4, { priority = 0x10003, mark = 0 }) end,
   }) do
-    it(name .. " is seen by a later queue", function()
+    measured(name .. " is seen by a later queue", function()
       local udp, queues, seen = start_both(1, judge, function(pkt) pkt:accept() end)
       traffic.rule(("-t mangle -A POSTROUTING -p udp --dport %d -m mark --mark 0 -j NFQUEUE --queue-num 4")
         :format(udp.port))
@@ -143,7 +145,7 @@ describe("a requeue", function()
     ["by the verb"] = function(pkt) pkt:requeue(4) end,
     ["in the short form"] = function() return "requeue", 4 end,
   }) do
-    it(name .. " is judged by the other queue", function()
+    measured(name .. " is judged by the other queue", function()
       local udp, queues, seen = start_both(3, judge, function(pkt)
         return traffic.payload(pkt) == "2" and "drop" or "accept"
       end)
@@ -158,7 +160,7 @@ describe("a requeue", function()
     end)
   end
 
-  it("takes edits, mark and priority along", function()
+  measured("takes edits, mark and priority along", function()
     local udp, queues, seen = start_both(1, function(pkt)
       pkt:patch(pkt:find("1"), "!")
       pkt:requeue(4, { mark = 21, priority = 22 })

@@ -5,6 +5,8 @@ local nfqueue = require("nfqueue")
 local socket = require("socket")
 local traffic = require("support.traffic")
 
+local it = traffic.figures and it or pending
+
 local function accept(pkt)
   pkt:accept()
 end

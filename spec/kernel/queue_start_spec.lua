@@ -4,6 +4,8 @@ local net = require("support.net")
 local nfqueue = require("nfqueue")
 local traffic = require("support.traffic")
 
+local it = traffic.figures and it or pending
+
 -- A rule on output with queue 3 (or `target`) in it, and one that counts what arrives.
 local function receiver(target)
   local udp = traffic.udp()

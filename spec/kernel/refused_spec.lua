@@ -4,6 +4,8 @@
 local net = require("support.net")
 local traffic = require("support.traffic")
 
+local it = traffic.figures and it or pending
+
 local WAYS = {
   {
     name = "the firewall's rules are removed",

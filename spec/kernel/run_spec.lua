@@ -105,6 +105,10 @@ describe("a setting on the command line", function()
   end
 
   it("copy_range: the kernel is told the command line's", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     net.queue_udp(PORT, 5)
     local run = net.run(script("copy_range = 128", [[function(pkt)
       io.stderr:write(("bytes %d %d\n"):format(#pkt, pkt.length))
@@ -118,6 +122,10 @@ describe("a setting on the command line", function()
   end)
 
   it("copy_range: without it the script's holds", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     net.run(script("copy_range = 128") .. " -q 5")
     assert.equal(128, net.queue(5).copy_range)
   end)
@@ -141,6 +149,10 @@ describe("a setting on the command line", function()
   end
 
   it("max_packets: the kernel holds so many and no more", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     net.queue_udp(PORT, 5)
     local run = net.run(script("max_packets = 1000") .. " -q 5 --max-packets 16")
     net.sh("kill -STOP " .. run:worker())

@@ -133,6 +133,10 @@ end
 
 describe("open", function()
   it("has run for every queue of every thread before any queue is bound", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     -- The first of two threads opens at once, the second waits for a word; only then is there a queue.
     local gate = net.make_gate()
     local run = net.start(("%s run %s -q 5-6 --threads 2 -- gate=%s"):format(net.command, net.file([[

@@ -75,6 +75,10 @@ describe("a reader that went away", function()
   end
 
   it("of the handler's output costs no packet and no worker", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     local run, reader = run_into(">%s", [[return function(pkt)
       print("a packet")
       io.stdout:flush()
@@ -91,6 +95,10 @@ describe("a reader that went away", function()
   end)
 
   it("of the log costs nothing but the log", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     local run, reader = run_into("2>%s", [[return function(pkt)
       if pkt:find("fail") then
         error("told to nobody")

@@ -25,6 +25,16 @@ local function assert_one_sentence(text, pattern)
   assert.matches("^nfqueue: ", text)
 end
 
+-- Who may not read the list of queues is told what to run.
+local HIDDEN = "queue %d is held by another process; as root, `cat /proc/net/netfilter/nfnetlink_queue` [^\n]*$"
+
+local function held(queue, name, pid)
+  if net.no_queue_list() then
+    return HIDDEN:format(queue)
+  end
+  return ("queue %d is held by %s %%(pid %d%%); stop it or use another number$"):format(queue, name, pid)
+end
+
 local function assert_nothing_bound()
   assert.equal("", net.read("/proc/net/netfilter/nfnetlink_queue"))
 end
@@ -172,13 +182,12 @@ describe("the kernel", function()
     for _, case in ipairs({ "-q 5", "-q 4-6 --threads 3", "-q 4-6 --threads 1", "-q 4-6 --threads 2 --fail-open" }) do
       it(case, function()
         local text, status = run(net.file(GOOD) .. " " .. case)
-        assert_one_sentence(text, ("queue 5 is held by nfqueue %%(pid %d%%); stop it or use another number$")
-          :format(holder.pid))
+        assert_one_sentence(text, held(5, "nfqueue", holder.pid))
         assert.equal(69, status)
         assert.is_nil(net.queue(4))
         assert.is_nil(net.queue(6))
         -- The holder never notices.
-        assert.is_table(net.queue(5))
+        assert.is_truthy(net.queue(5) or net.no_queue_list())
         assert.is_true(holder:is_alive())
       end)
     end
@@ -188,8 +197,7 @@ describe("the kernel", function()
       assert(queue:open())
       local text, status = run(net.file(GOOD) .. " -q 9")
       local pid, name = net.read("/proc/self/stat"):match("^(%d+) %(([^)]*)%)")
-      assert_one_sentence(text, ("queue 9 is held by %s %%(pid %d%%); stop it or use another number$")
-        :format(name, pid))
+      assert_one_sentence(text, held(9, name, pid))
       assert.equal(69, status)
     end)
 
@@ -201,8 +209,7 @@ describe("the kernel", function()
       net.must("chmod 644 " .. path)
       local text, status = run(path .. " -q 5",
         USER .. " --inh-caps +net_admin --ambient-caps +net_admin --bounding-set +net_admin")
-      assert_one_sentence(text, "queue 5 is held by another process; as root, "
-        .. "`cat /proc/net/netfilter/nfnetlink_queue` [^\n]*$")
+      assert_one_sentence(text, HIDDEN:format(5))
       assert.equal(69, status)
     end)
   end)

@@ -36,6 +36,10 @@ end
 for _, signal in ipairs({ "TERM", "INT" }) do
   describe("SIG" .. signal, function()
     it("ends an idle command with 0 and unbinds the queue", function()
+      local why = net.no_queue_list()
+      if why then
+        return pending(why)
+      end
       local run = net.run(net.file(GATED) .. " -q 5")
       local worker = run:worker()
       assert.is_table(net.queue(5))
@@ -70,6 +74,10 @@ end
 
 describe("a stop under load", function()
   it("loses nothing where packets may pass unjudged", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     -- Rules count what is sent and what arrives; the second ends the packet's way.
     net.must(("iptables -w -A OUTPUT -p udp --dport %d"):format(PORT))
     net.queue_udp(PORT, 5)
@@ -106,6 +114,10 @@ describe("a stop under load", function()
   end)
 
   it("ends although more packets come than the handler can judge", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
     net.queue_udp(PORT, 5)
     local load = net.start(net.lua .. " " .. net.file(([[
       local udp = require("socket").udp()

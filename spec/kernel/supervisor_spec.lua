@@ -3,6 +3,10 @@
 
 local net = require("support.net")
 
+if net.no_queue_list() then
+  return pending("what a death costs: " .. net.no_queue_list())
+end
+
 local PORT = 4400
 local ACCEPT = "return function(pkt) pkt:accept() end"
 local box

@@ -3,6 +3,8 @@
 local net = require("support.net")
 local traffic = require("support.traffic")
 
+local it = traffic.figures and it or pending
+
 -- Accepts what comes to queue `number` and prints it; ends with the text "stop <number>".
 local SCRIPT = [[
 local nfqueue = require("nfqueue")

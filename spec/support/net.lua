@@ -270,4 +270,13 @@ function net.nft_queue_missing()
   return not done and ("nft has no queue expression here: " .. output:match("^[^\n]*")) or nil
 end
 
+--- Why net.queue cannot tell, or nil: in a user namespace the file stays the real root's.
+function net.no_queue_list()
+  local file, why = io.open("/proc/net/netfilter/nfnetlink_queue")
+  if not file then
+    return why
+  end
+  file:close()
+end
+
 return net

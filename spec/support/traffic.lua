@@ -18,10 +18,26 @@ local IPV4 = traffic.FAMILIES[1]
 -- As in net.lua.
 local PATIENCE = (os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")) and 6 or 1
 
+local figures = io.open("/proc/net/netfilter/nfnetlink_queue")
+if figures then
+  figures:close()
+end
+--- Whether the kernel tells of its queues here, as it does to the machine's root only: specs that need its
+-- figures say `local it = traffic.figures and it or pending`.
+traffic.figures = figures ~= nil
+
 local queues, sockets = {}, {}
 
 --- A queue object that traffic.cleanup closes.
 function traffic.queue(number, handler, config)
+  if not traffic.figures and not (config and config.buffer_size) then
+    -- An ordinary user's buffers are capped: no warning about each.
+    local capped = { buffer_size = 1 << 20 }
+    for key, value in pairs(config or {}) do
+      capped[key] = value
+    end
+    config = capped
+  end
   local queue = nfqueue.new(number, handler, config)
   queues[#queues + 1] = queue
   return queue

@@ -220,31 +220,33 @@ static int bind_queue(struct nq_loop *loop, const struct nq_loop_queue *queue,
 	return error ? fail_request(loop, failure, queue, error) : 0;
 }
 
-/* The buffer serves all queues of the socket: it is as large as theirs together. *got: what was
- * given. */
-static int set_buffer(struct nq_loop *loop, uint32_t *wanted, uint32_t *got)
+/* The buffer serves all queues of the socket: it is as large as theirs together. */
+static void set_buffer(struct nq_loop *loop)
 {
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < loop->queue_count; i++)
 		sum += loop->queues[i].settings.buffer_size;
-	*wanted = sum > INT32_MAX / 2 ? INT32_MAX / 2 : (uint32_t)sum;
-	return nq_socket_set_buffer(loop->socket, *wanted, got);
+	loop->buffer_wanted = sum > INT32_MAX / 2 ? INT32_MAX / 2 : (uint32_t)sum;
+	loop->buffer_error =
+		nq_socket_set_buffer(loop->socket, loop->buffer_wanted, &loop->buffer_given);
+	if (loop->buffer_error || loop->buffer_given >= loop->buffer_wanted)
+		return;
+	/* The settings in force say what there is. */
+	for (unsigned i = 0; i < loop->queue_count; i++)
+		loop->queues[i].settings.buffer_size = loop->buffer_given / loop->queue_count;
 }
 
-static void report_buffer(struct nq_loop *loop, int error, uint32_t wanted, uint32_t got)
+void nq_loop_report_buffer(const struct nq_loop *loop)
 {
-	if (error) {
+	if (loop->buffer_error)
 		nq_log(NQ_LOG_WARN, "cannot set the receive buffer of queue %u: %s",
-		       loop->queues[0].number, strerror(-error));
-	} else if (got < wanted) {
+		       loop->queues[0].number, strerror(-loop->buffer_error));
+	else if (loop->buffer_given < loop->buffer_wanted)
 		nq_log(NQ_LOG_WARN,
 		       "receive buffer of queue %u: asked for %u bytes, the system gave %u; raise "
 		       "net.core.rmem_max or run with CAP_NET_ADMIN, else bursts are lost",
-		       loop->queues[0].number, wanted, got);
-		for (unsigned i = 0; i < loop->queue_count; i++)
-			loop->queues[i].settings.buffer_size = got / loop->queue_count;
-	}
+		       loop->queues[0].number, loop->buffer_wanted, loop->buffer_given);
 }
 
 static void unbind_all(struct nq_loop *loop, unsigned count)
@@ -267,9 +269,7 @@ static void unbind_all(struct nq_loop *loop, unsigned count)
 
 int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 {
-	uint32_t wanted, got = 0;
-	int buffer_error = set_buffer(loop, &wanted, &got);
-
+	set_buffer(loop);
 	if (loop->memory->joined) {
 		int error = nq_loop_take_over(loop);
 
@@ -285,8 +285,6 @@ int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 			return error;
 		}
 	}
-	/* After what could fail: a user without privilege has other worries. */
-	report_buffer(loop, buffer_error, wanted, got);
 	loop->bound = true;
 	loop->memory->joined = 1;
 	if (loop->filled)

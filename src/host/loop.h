@@ -60,6 +60,8 @@ struct nq_loop {
 	bool bound;
 	bool stop; /* atomic */
 	struct nq_log_limit limit;
+	uint32_t buffer_wanted, buffer_given; /* receive buffer, bytes */
+	int buffer_error;
 	/* The answer that is awaited (await_answer in loop.c). */
 	uint32_t awaited;
 	int answer;
@@ -81,6 +83,9 @@ void nq_loop_free(struct nq_loop *loop);
  * wait for nq_loop_step.
  */
 int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure);
+
+/* After the join: warns when the system gave a smaller receive buffer than asked for. */
+void nq_loop_report_buffer(const struct nq_loop *loop);
 
 /*
  * Judges what waits in the slots, or receives once without waiting and judges that, and sends the

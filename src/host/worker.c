@@ -192,6 +192,8 @@ static void watch_threads(struct worker *worker, int stop_fd, bool *interrupted)
 		if (least == JOINED && !ended && worker->memory->worker_state != NQ_WORKER_READY) {
 			__atomic_store_n(&worker->memory->worker_state, NQ_WORKER_READY,
 					 __ATOMIC_RELEASE);
+			for (unsigned i = 0; i < worker->count; i++)
+				nq_loop_report_buffer(worker->threads[i].lane.loop);
 			if (!interrupted)
 				log_ready(worker);
 		}

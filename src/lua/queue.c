@@ -274,6 +274,7 @@ static struct nq_engine *begin(lua_State *L, unsigned count, const char *functio
 		*results = nq_push_failure(L, failure.error, failure.message);
 		return NULL;
 	}
+	nq_loop_report_buffer(engine->loop);
 	return engine;
 }
 

@@ -68,7 +68,8 @@ struct nq_packet {
 	/* From here to `iif` nq_packet_reset clears: what is 0 or NULL when absent. */
 	uint8_t *data; /* writable; NULL when nothing was copied */
 	uint32_t length;
-	uint32_t have; /* NQ_HAVE_* */
+	uint32_t wire_length; /* NQ_HAVE_WIRE_LENGTH */
+	uint32_t have;	      /* NQ_HAVE_* */
 	uint32_t id;
 	uint16_t queue;
 	uint16_t ethertype;
@@ -93,7 +94,6 @@ struct nq_packet {
 	/* Facts that a bit of `have`, or a length, says to be there. */
 	uint32_t iif, oif, physiif, physoif;
 	uint32_t uid, gid, cgroup;
-	uint32_t wire_length;
 	uint32_t ct_info;
 	uint64_t seconds, microseconds;
 	uint16_t vlan_proto, vlan_tci;

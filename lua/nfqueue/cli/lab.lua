@@ -5,6 +5,8 @@ local exit = require("nfqueue.cli.exit")
 local queues = require("nfqueue.queues")
 local rules = require("nfqueue.rules")
 
+local ENOENT = 2
+
 local function parse(context)
   local parser = context.argparse("nfqueue lab",
     "Run a command in a private network: a loopback interface, whose outgoing packets all pass queue 0 "
@@ -33,19 +35,20 @@ local function enter()
     .. "kernel.apparmor_restrict_unprivileged_userns=0"):format(message, errno))
 end
 
-local function put_rule(arguments)
-  if arguments.hook == "none" then
-    return
-  end
-  local numbers, message = queues.parse(arguments.queue)
+local function parse_range(text)
+  local numbers, message = queues.parse(text)
   if not numbers then
     exit.fail(exit.USAGE, "option '-q': " .. message)
   end
   if #numbers ~= numbers[#numbers] - numbers[1] + 1 then
     exit.fail(exit.USAGE, "option '-q': one number or one range, as firewall rules take it")
   end
+  return numbers[1], numbers[#numbers]
+end
+
+local function put_rule(arguments, first, last)
   local program = arguments.nft and "nft" or arguments.iptables and "iptables" or nil
-  local done, reason = rules.apply(arguments.hook, numbers[1], numbers[#numbers], program)
+  local done, reason = rules.apply(arguments.hook, first, last, program)
   if not done then
     exit.fail(exit.UNAVAILABLE, "cannot put a queue in the path: " .. reason)
   end
@@ -56,16 +59,19 @@ return function(context)
   if not context.rest or #context.rest == 0 then
     exit.fail(exit.USAGE, "no command is given: nfqueue lab -- COMMAND")
   end
+  local first, last = parse_range(arguments.queue)
   enter()
   -- With the default of 65,536 bytes loopback packets are like none on a wire.
   local done, output = rules.capture("ip link set lo up mtu 1500")
   if not done then
     exit.fail(exit.UNAVAILABLE, "cannot bring up the loopback interface with ip (package iproute2): " .. output)
   end
-  put_rule(arguments)
+  if arguments.hook ~= "none" then
+    put_rule(arguments, first, last)
+  end
   core.setenv("NFQUEUE_LAB", "1") -- tells what runs inside that this network is its own
   core.setenv("PATH", context.folder .. ":" .. (os.getenv("PATH") or "/usr/sbin:/usr/bin:/sbin:/bin"))
-  local _, message = core.execute(context.rest)
+  local _, message, errno = core.execute(context.rest)
   io.stderr:write(("nfqueue: cannot run %s: %s\n"):format(context.rest[1], message))
-  return 127
+  return errno == ENOENT and 127 or 126 -- as the shell says it
 end
