@@ -88,7 +88,7 @@ test: deps-test
 
 # --- Checks ---------------------------------------------------------------------------------------------
 
-C_FILES = $(wildcard src/*.c src/*/*.[ch] spec/*/*.c)
+C_FILES = $(wildcard src/*.c src/*/*.[ch] spec/*/*.[ch])
 
 lint: deps-lint
 	@echo "lint: warnings as errors"
@@ -125,10 +125,10 @@ test-guest: deps-guest
 
 HOSTILE_OBJECTS = $(filter-out $(BUILD)/obj/lua/%,$(OBJECTS))
 
-$(BUILD)/hostile: spec/fuzz/hostile.c $(HOSTILE_OBJECTS)
+$(BUILD)/hostile: $(wildcard spec/fuzz/*.c) spec/fuzz/hostile.h $(HOSTILE_OBJECTS)
 	@mkdir -p $(@D)
 	$(say) LINK $@
-	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
+	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^) $$(pkg-config --libs $(LIBRARIES)) -lm
 
 hostile: $(BUILD)/hostile
 	@$(BUILD)/hostile

@@ -5,8 +5,9 @@ local traffic = require("support.traffic")
 
 local QUEUE = 5
 
--- `prepare`: further rules, given the port. `hook`: of the queue's rule (default output). `send`: a command that sends
--- one datagram; default: a socket of this process. `want`: fields of the packet; a function tells whether it fits.
+-- `prepare`: a further rule. `program`: runs meanwhile. `hook`: of the queue's rule (default output). `send`: what goes
+-- before the command that sends one datagram; default: a socket of this process. `want`: fields of the packet; a
+-- function tells whether a value fits.
 local CASES = {
   { name = "nothing set", want = { mark = 0, priority = 0 } },
   { name = "a mark", prepare = "meta mark set 0xfedcba98", want = { mark = 0xfedcba98 } },
@@ -14,9 +15,12 @@ local CASES = {
   { name = "no cgroup, which 6.1 does not tell", want = {}, absent = { "cgroup" } },
   { name = "no timestamp and nothing of a way in on output", want = {},
     absent = { "timestamp", "iif", "iifname", "hwaddr", "vlan", "l2header" } },
-  { name = "a timestamp on input", hook = "input",
-    want = { timestamp = function(value) return math.abs(value - os.time()) < 60 end, iifname = "lo", iif = 1 },
-    absent = { "oif", "oifname", "physiif", "physoif", "vlan", "l2header" } },
+  { name = "the way in on input, and no timestamp while nobody on the machine asks for stamps", hook = "input",
+    want = { iifname = "lo", iif = 1 },
+    absent = { "timestamp", "oif", "oifname", "physiif", "physoif", "vlan", "l2header" } },
+  { name = "a timestamp on input while a socket asks for stamps", hook = "input",
+    program = "socat -u UDP4-RECV:7999,so-timestamp OPEN:/dev/null",
+    want = { timestamp = function(value) return math.abs(value - os.time()) < 60 end } },
   { name = "the owner", send = "setpriv --reuid 1000 --regid 2000 --clear-groups", config = { uid_gid = true },
     want = { uid = 1000, gid = 2000 } },
   { name = "root as the owner", config = { uid_gid = true }, want = { uid = 0, gid = 0 } },
@@ -52,13 +56,17 @@ describe("a packet in the guest has", function()
           got[name] = pkt[name]
         end
       end, case.config)
+      if case.program then
+        net.start(case.program)
+        traffic.wait_listening("udp", 7999)
+      end
       if case.send then
         net.must(SEND:format(case.send, udp.port))
       else
         udp:send("hello")
       end
       traffic.judge_packets(queue, 1)
-      -- The kernel begins to stamp packets a moment after a queue was bound.
+      -- The kernel begins to stamp packets a moment after it was asked.
       traffic.judge({ queue }, case.name, function()
         if case.want.timestamp and not got.timestamp then
           udp:send("hello")

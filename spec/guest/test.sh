@@ -4,7 +4,7 @@
 set -eu
 here=$(dirname "$0")
 # Enough for a slow host; a hang ends here.
-limit=1500
+limit=${NFQUEUE_GUEST_TIMEOUT:-1500}
 status=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -2,7 +2,6 @@
 -- namespace; the ends are namespaces of their own, each behind a pair of virtual Ethernet interfaces.
 
 local net = require("support.net")
-local nfqueue = require("nfqueue")
 local traffic = require("support.traffic")
 
 local measured = traffic.figures and it or pending
@@ -26,7 +25,8 @@ local MACS = { left = "02:00:00:00:01:02", right = "02:00:00:00:02:02" }
 
 local SIZE = 100 -- of the ping's data
 
-local ends, queues = {}, {}
+local ends = {}
+local stamped
 
 local function make_network()
   for _, version in ipairs(VERSIONS) do
@@ -45,14 +45,29 @@ local function make_network()
   end
 end
 
+-- The kernel stamps packets while anybody asks for it, as this socket does; it begins a little later.
+local function want_timestamps()
+  stamped = net.must("socat -u UDP4-RECV:9,so-timestamp OPEN:/dev/null >/dev/null 2>&1 & echo $!")
+  local udp = traffic.udp()
+  traffic.rule(("-A INPUT -p udp --dport %d -j NFQUEUE --queue-num 6"):format(udp.port))
+  local stamp
+  local queue = traffic.open(6, function(pkt) stamp = pkt.timestamp end)
+  net.wait_for("packets with a timestamp", function()
+    udp:send("stamp me")
+    queue:process()
+    return stamp
+  end)
+  traffic.cleanup()
+end
+
 -- Echo requests (not replies) of one version at every hook of the router, while left pings `target`: for each
 -- hook the fields of the first.
 local function observe(version, target, options)
-  local seen = {}
+  local seen, queues = {}, {}
   for number, hook in ipairs(HOOKS) do
     net.must(("%s -w -t mangle -A %s -p %s -j NFQUEUE --queue-num %d")
       :format(version.program, hook:upper(), version.icmp, number))
-    queues[number] = nfqueue.new(number, function(pkt, queue)
+    queues[number] = traffic.queue(number, function(pkt, queue)
       local kind = pkt:u8(version.header)
       if kind == version.request or kind == version.request + (version.request == 8 and -8 or 1) then
         local name = (kind == version.request and "request " or "reply ") .. pkt.hook
@@ -82,20 +97,18 @@ local function index_of(name)
 end
 
 describe("the fields of", function()
-  setup(make_network)
+  setup(function()
+    want_timestamps()
+    make_network()
+  end)
   teardown(function()
+    net.must("kill " .. stamped)
     for _, host in pairs(ends) do
       host:remove()
     end
   end)
 
-  after_each(function() -- rules and queues go, the network stays
-    net.flush_rules()
-    for _, queue in ipairs(queues) do
-      queue:close()
-    end
-    queues = {}
-  end)
+  after_each(traffic.cleanup)
 
   for _, version in ipairs(VERSIONS) do
     it(("an %s packet through the router, on every hook it passes"):format(version.name), function()

@@ -46,7 +46,7 @@ local function check_dead(pkt, methods)
   assert.equal(DEAD, refusal("#", function() return #pkt end))
   for _, call in ipairs(METHODS) do
     local name = call[1]
-    assert.equal(DEAD, refusal(name, function() return pkt[name] end), name)
+    assert.equal(DEAD, refusal(name, function() return pkt[name](pkt, table.unpack(call, 2)) end), name)
     assert.equal(DEAD, refusal(name, methods[name], pkt, table.unpack(call, 2)), name)
   end
   assert.equal(DEAD, refusal("no such name", function() return pkt.tpc end))

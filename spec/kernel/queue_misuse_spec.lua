@@ -23,7 +23,7 @@ describe("a queue that is taken", function()
       local nfqueue = require("nfqueue")
       nfqueue.new(3, { packet = function() end, open = function() print("opened") io.stdout:flush() end }):start()
     ]])
-    local holder = net.start("lua5.4 " .. script)
+    local holder = net.start(net.lua .. " " .. script)
     net.wait_for("the holder", function() return net.queue(3) end)
     for _, method in ipairs({ "open", "start" }) do
       local queue = nfqueue.new(3, nothing)

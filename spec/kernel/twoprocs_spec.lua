@@ -32,7 +32,7 @@ describe("two processes with a queue each", function()
       udp[number] = traffic.udp()
       traffic.rule(("-A OUTPUT -p udp --dport %d -j NFQUEUE --queue-num %d --queue-bypass")
         :format(udp[number].port, number))
-      handlers[number] = net.start("lua5.4 " .. net.file(SCRIPT:format(number)))
+      handlers[number] = net.start(net.lua .. " " .. net.file(SCRIPT:format(number)))
     end
     net.wait_for("both queues", function()
       return net.queue(1) and net.queue(2)
@@ -95,7 +95,7 @@ describe("two processes with a queue each", function()
   end)
 
   it("refuse the other's queue and keep their own", function()
-    local other = net.start("lua5.4 " .. net.file(SCRIPT:format(2)))
+    local other = net.start(net.lua .. " " .. net.file(SCRIPT:format(2)))
     assert.equal(0, other:join())
     local message = ("queue 2 is held by lua5.4 (pid %d); stop it or use another number"):format(handlers[2].pid)
     assert.equal(("end\tnil\t%s\t16\nstats\t0\t0\n"):format(message), other:output())
@@ -114,7 +114,7 @@ describe("two processes under --queue-balance", function()
     traffic.rule(("-A INPUT -p udp --dport %d -m comment --comment arrived"):format(udp.port))
     local handlers = {}
     for number = 1, 2 do
-      handlers[number] = net.start("lua5.4 " .. net.file(SCRIPT:format(number)))
+      handlers[number] = net.start(net.lua .. " " .. net.file(SCRIPT:format(number)))
       net.wait_for("the queue", function() return net.queue(number) end)
     end
     traffic.flood(udp.port, COUNT, 2, 20):join()

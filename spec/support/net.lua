@@ -123,7 +123,8 @@ function net.cleanup()
       self:signal("TERM")
       local ended = pcall(self.join, self, 5)
       if not ended then
-        self:signal("KILL")
+        -- a worker that is stuck in its handler hears nothing of its supervisor's end
+        net.sh(("kill -KILL %d $(pgrep -P %d)"):format(self.pid, self.pid))
       end
     end
   end

@@ -4,7 +4,7 @@ local net = require("support.net")
 local traffic = require("support.traffic")
 
 local QUEUE = 5
-local CONTEXT, PLAIN = "system_u:system_r:packet_t:s0", "system_u:system_r:guest_t:s0"
+local CONTEXT, PLAIN = "system_u:system_r:packet_t", "system_u:system_r:guest_t"
 
 -- How a rule gives packets a context; `port` is their destination.
 local LABELS = {
