@@ -4,7 +4,6 @@
 
 io.stdout:setvbuf("line")
 
-local ICMP, TCP = 1, 6
 local ECHO_REPLY, ECHO_REQUEST = 0, 8
 local pings = 0
 
@@ -12,34 +11,31 @@ local function show(pkt, what, decision)
   print(("packet %3d  %-34s %5d bytes   %s"):format(pkt.id, what, pkt.length, decision))
 end
 
-local function judge_icmp(pkt, start)
-  local kind = pkt:u8(start)
-  local sequence = pkt:u16(start + 6)
-  if kind == ECHO_REQUEST then
+local function judge_icmp(pkt, icmp)
+  if icmp.type == ECHO_REQUEST then
     pings = pings + 1
-    local what = ("ping request %d"):format(sequence)
+    local what = ("ping request %d"):format(icmp.seq)
     if pings % 3 == 0 then
       show(pkt, what, "DROP")
       return pkt:drop()
     end
     show(pkt, what, "accept")
-  elseif kind == ECHO_REPLY then
-    show(pkt, ("ping reply %d"):format(sequence), "MODIFY: ttl 42")
-    pkt:u8(8, 42) -- IPv4 time to live; the checksum is completed when it leaves
+  elseif icmp.type == ECHO_REPLY then
+    show(pkt, ("ping reply %d"):format(icmp.seq), "MODIFY: ttl 42")
+    pkt:u8(8, 42) -- the time to live is byte 8 of IPv4; the checksum is completed when it leaves
   else
-    show(pkt, ("icmp type %d"):format(kind), "accept")
+    show(pkt, ("icmp type %d"):format(icmp.type), "accept")
   end
   pkt:accept()
 end
 
-local function judge_tcp(pkt, start)
-  local from, to = pkt:u16(start), pkt:u16(start + 2)
-  local what = ("tcp %d > %d"):format(from, to)
-  if to == 8081 then
+local function judge_tcp(pkt, tcp)
+  local what = ("tcp %d > %d"):format(tcp.sport, tcp.dport)
+  if tcp.dport == 8081 then
     show(pkt, what, "DROP")
     return pkt:drop()
   end
-  local at = pkt:find("cloudy")
+  local at = not pkt.truncated and pkt:find("cloudy")
   if at then
     show(pkt, what, "MODIFY: cloudy -> sunny!")
     pkt:patch(at, "sunny!")
@@ -50,14 +46,10 @@ local function judge_tcp(pkt, start)
 end
 
 return function(pkt)
-  if #pkt >= 20 and pkt:u8(0) >> 4 == 4 then
-    local start = (pkt:u8(0) & 15) * 4 -- where the transport header begins
-    local protocol = pkt:u8(9)
-    if protocol == ICMP and #pkt >= start + 8 then
-      return judge_icmp(pkt, start)
-    elseif protocol == TCP and #pkt >= start + 4 then
-      return judge_tcp(pkt, start)
-    end
+  if pkt.ip4 and pkt.icmp and pkt.icmp.id then
+    return judge_icmp(pkt, pkt.icmp)
+  elseif pkt.tcp then
+    return judge_tcp(pkt, pkt.tcp)
   end
   show(pkt, "something else", "accept")
   pkt:accept()

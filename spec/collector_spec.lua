@@ -53,7 +53,7 @@ local OPERATIONS = {
       assert(select("#", pkt:unpack(fresh(">BBI2I2"))) == 5)
       pkt:patch(AT, fresh("answered"))
       pkt:accept({ mark = 1, mask = 0xff, priority = 2 })
-      assert(pkt.sent == EDITED and pkt.verdict == "accept" and tostring(pkt):find("forward"))
+      assert(pkt.sent == EDITED and pkt.verdict == "accept" and tostring(pkt):find("UDP"))
     end
   end,
   ["keeps packets, each with what it was given and what it sent"] = function()

@@ -132,7 +132,8 @@ describe("a decided packet", function()
         assert.has_no.errors(function() return pkt[name] end)
         assert.are.equal("packet already has a verdict", message(set, pkt, name, 1))
       end
-      assert.are.same({ 5, #UDP, "packet 5 (ip input, 36 bytes)" }, { pkt.id, #pkt, tostring(pkt) })
+      local line = "IP 192.0.2.1.40000 > 198.51.100.2.53: UDP, length 8"
+      assert.are.same({ 5, #UDP, line }, { pkt.id, #pkt, tostring(pkt) })
       assert.are.equal("packet has no field 'tpc'", message(get, pkt, "tpc"))
       assert.are.equal("packet has no field 'tpc'", message(set, pkt, "tpc", 1))
     end)

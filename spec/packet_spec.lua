@@ -58,10 +58,15 @@ describe("nfqueue.packet", function()
     assert.are.equal(datagram.right(datagram.ip4(datagram.udp("question"))), bytes)
   end)
 
-  it("prints as one line, with and without names", function()
-    assert.are.equal("packet 7 (ip input, 36 bytes)", tostring(nfqueue.packet(UDP, { id = 7 })))
-    assert.are.equal("packet 4294967295 (ip6 forward, 0 bytes)",
-      tostring(nfqueue.packet("", { id = 0xffffffff, family = "ip6", hook = "forward" })))
+  it("prints as one line, as tcpdump would", function()
+    local lines = {
+      ["IP 192.0.2.1.40000 > 198.51.100.2.53: UDP, length 8"] = nfqueue.packet(UDP),
+      ["ethertype 0x0806, length 0"] = nfqueue.packet("", { family = "arp", ethertype = 0x0806 }),
+      ["ethertype 0x0800, length 0, truncated"] = nfqueue.packet("", { length = 60 }),
+    }
+    for line, pkt in pairs(lines) do
+      assert.are.equal(line, tostring(pkt))
+    end
   end)
 end)
 

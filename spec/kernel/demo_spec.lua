@@ -42,8 +42,8 @@ for _, who in ipairs({ { name = "root", prefix = "" }, { name = "an ordinary use
       assert.equal(0, count(demo.handler, "ping reply 3"))
       assert.equal(3, count(demo.client, "icmp_seq=%d ttl=42 "))
       assert.matches("4 packets transmitted, 3 received, 25% packet loss", demo.client, 1, true)
-      -- The page.
-      assert.equal(1, count(demo.handler, "tcp 8080 > %d+%s+%d+ bytes%s+MODIFY: cloudy %-> sunny!"), demo.text)
+      -- The page; a slow machine may send it twice.
+      assert.is_true(count(demo.handler, "tcp 8080 > %d+%s+%d+ bytes%s+MODIFY: cloudy %-> sunny!") >= 1, demo.text)
       assert.matches("The weather today: sunny!", demo.client, 1, true)
       assert.is_nil(demo.client:find("cloudy", 1, true))
       -- The port: no connection, so what the client gets is a timeout.

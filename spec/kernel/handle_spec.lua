@@ -90,7 +90,7 @@ describe("a packet's handle", function()
       for _, name in ipairs(READ) do
         local _ = pkt[name]
       end
-      assert.equal("packet 1 (ip output, 36 bytes)", tostring(pkt))
+      assert.matches("^IP 127%.0%.0%.1%.%d+ > 127%.0%.0%.1%.%d+: UDP, length 8$", tostring(pkt))
       assert.equal(36, #pkt)
       assert.is_nil(pkt.verdict)
       assert.equal("packet has no field 'tpc'", refusal("tpc", function() return pkt.tpc end))
@@ -127,6 +127,21 @@ describe("a packet's handle", function()
       end)
     end)
   end
+
+  it("takes its headers along when it ends", function()
+    local kept
+    judge(2, function(pkt)
+      if kept then
+        for name, field in pairs({ ip = "src", udp = "dport" }) do
+          assert.equal(DEAD, refusal(name, function() return kept[name][field] end), name)
+          assert.equal(name .. " header (no longer valid)", tostring(kept[name]))
+        end
+        assert.equal(DEAD, refusal("unknown", function() return kept.udp.tpc end))
+      end
+      kept = { ip = pkt.ip, udp = pkt.udp }
+      assert.same({ "127.0.0.1", "udp header" }, { kept.ip.src, tostring(kept.udp) })
+    end)
+  end)
 
   it("is refused by methods when it is none", function()
     judge(1, function(pkt, queue)

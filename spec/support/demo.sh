@@ -24,8 +24,10 @@ until_true() {
 	done
 }
 
+# The client's view; a moment later the handler's lines about the same packets are there too.
 client() {
 	sed -u 's/^/  client | /'
+	sleep 0.3
 }
 
 echo 'The weather today: cloudy' >"$folder/index.html"
@@ -51,7 +53,6 @@ curl -s --max-time 5 http://127.0.0.1:8080/ | client
 echo
 echo "A port the handler drops:"
 curl -sS --max-time 1 http://127.0.0.1:8081/ 2>&1 | client || :
-sleep 0.2
 kill -TERM "$judge"
 status=0
 wait "$judge" || status=$?

@@ -47,7 +47,7 @@ function net.read(path)
   end
   local text = file:read("a")
   file:close()
-  return text
+  return text or "" -- a process that ended between open and read
 end
 
 local temporary = {}

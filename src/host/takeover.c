@@ -1,22 +1,23 @@
 /* The successor of a dead worker: what was decided, what was in the handler, and what nobody has
  * seen. */
 #include "host/loop_parts.h"
+#include "packet/print.h"
 
-static void report_culprit(const struct nq_packet *packet)
+static void report_culprit(struct nq_packet *packet)
 {
-	char hex[3 * 64 + 1] = "";
+	static const char digits[] = "0123456789abcdef";
+	char hex[2 * 64 + 1] = "";
+	char line[NQ_PRINT_SIZE];
 	uint32_t shown = packet->length < 64 ? packet->length : 64;
 
 	for (uint32_t i = 0; i < shown; i++) {
-		static const char digits[] = "0123456789abcdef";
-
 		hex[2 * i] = digits[packet->data[i] >> 4];
 		hex[2 * i + 1] = digits[packet->data[i] & 15];
 		hex[2 * i + 2] = '\0';
 	}
-	nq_log(NQ_LOG_ERROR,
-	       "the worker died in the handler of packet %u of queue %u, %u bytes: %s%s",
-	       packet->id, packet->queue, packet->length, hex, shown < packet->length ? "..." : "");
+	nq_packet_print(packet, line);
+	nq_log(NQ_LOG_ERROR, "the worker died in the handler of packet %u of queue %u: %s (%s%s)",
+	       packet->id, packet->queue, line, hex, shown < packet->length ? "..." : "");
 }
 
 /*

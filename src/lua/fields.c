@@ -6,6 +6,7 @@
 
 #include "lua/args.h"
 #include "lua/conntrack.h"
+#include "lua/header.h"
 #include "lua/names.h"
 #include "lua/packet.h"
 
@@ -39,6 +40,14 @@ enum field {
 	FIELD_CGROUP,
 	FIELD_SENT,
 	FIELD_CT,
+	FIELD_IP,
+	FIELD_IP4,
+	FIELD_IP6,
+	FIELD_TCP,
+	FIELD_UDP,
+	FIELD_ICMP,
+	FIELD_PAYLOAD,
+	FIELD_PAYLOAD_OFFSET,
 	FIELD_COUNT,
 };
 
@@ -71,6 +80,14 @@ const char *const nq_packet_names[] = {
 	"cgroup",
 	"sent",
 	"ct",
+	"ip",
+	"ip4",
+	"ip6",
+	"tcp",
+	"udp",
+	"icmp",
+	"payload",
+	"payload_offset",
 	/* methods */
 	"accept",
 	"drop",
@@ -170,7 +187,20 @@ static void push_ct(lua_State *L, const struct nq_packet *packet)
 	lua_remove(L, -2);
 }
 
-static void push_field(lua_State *L, const struct nq_packet *packet, enum field field)
+static void push_payload(lua_State *L, struct nq_packet *packet, bool only_offset)
+{
+	uint32_t offset, end;
+
+	if (!nq_payload_find(packet, &offset, &end))
+		lua_pushnil(L);
+	else if (only_offset)
+		lua_pushinteger(L, offset);
+	else
+		lua_pushlstring(L, end > offset ? (const char *)packet->data + offset : "",
+				end - offset);
+}
+
+static void push_field(lua_State *L, struct nq_packet *packet, enum field field)
 {
 	switch (field) {
 	case FIELD_ID:
@@ -269,6 +299,18 @@ static void push_field(lua_State *L, const struct nq_packet *packet, enum field 
 		return;
 	case FIELD_CT:
 		push_ct(L, packet);
+		return;
+	case FIELD_IP:
+	case FIELD_IP4:
+	case FIELD_IP6:
+	case FIELD_TCP:
+	case FIELD_UDP:
+	case FIELD_ICMP:
+		nq_header_push(L, packet, (enum nq_header)(NQ_HEADER_IP + (field - FIELD_IP)));
+		return;
+	case FIELD_PAYLOAD:
+	case FIELD_PAYLOAD_OFFSET:
+		push_payload(L, packet, field == FIELD_PAYLOAD_OFFSET);
 		return;
 	case FIELD_COUNT:
 		lua_pushnil(L);

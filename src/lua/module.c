@@ -11,6 +11,7 @@
 #include "host/namespace.h"
 #include "lua/args.h"
 #include "lua/config.h"
+#include "lua/header.h"
 #include "lua/lane.h"
 #include "lua/load.h"
 #include "lua/packet.h"
@@ -121,6 +122,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		return 1;
 	nq_state_register(L);
 	nq_packet_register(L);
+	nq_header_register(L);
 	nq_queue_register(L);
 	nq_load_register(L);
 	luaL_newlib(L, functions);

@@ -5,6 +5,7 @@
 
 #include "lua/args.h"
 #include "lua/names.h"
+#include "packet/print.h"
 
 /* Registry keys: their addresses. */
 static const char metatable_key, cells_key;
@@ -102,12 +103,11 @@ static int packet_len(lua_State *L)
 	return 1;
 }
 
-/* Works on dead packets too. */
+/*** The packet as one line, much as tcpdump prints it (`tostring(pkt)`); a dead one says so. */
 static int packet_tostring(lua_State *L)
 {
 	struct nq_handle *handle = lua_touserdata(L, 1);
-	const struct nq_packet *packet;
-	const char *family, *hook;
+	char line[NQ_PRINT_SIZE];
 
 	if (!handle || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1)))
 		return wrong_self(L, "tostring");
@@ -115,11 +115,8 @@ static int packet_tostring(lua_State *L)
 		lua_pushstring(L, "packet (no longer valid)");
 		return 1;
 	}
-	packet = handle->cell->packet;
-	family = nq_family_name(packet->family);
-	hook = nq_hook_name(packet->family, packet->hook);
-	lua_pushfstring(L, "packet %I (%s %s, %d bytes)", (LUAI_UACINT)packet->id,
-			family ? family : "?", hook ? hook : "?", (int)packet->length);
+	nq_packet_print(handle->cell->packet, line);
+	lua_pushstring(L, line);
 	return 1;
 }
 

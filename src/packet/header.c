@@ -87,7 +87,7 @@ bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end)
 	const struct nq_layout *layout = nq_packet_layout(packet);
 	uint32_t size = packet->length;
 
-	if (!(packet->have & NQ_HAVE_PAYLOAD))
+	if (packet->length == 0 && nq_packet_truncated(packet))
 		return false;
 	*offset = 0;
 	*end = size;
