@@ -124,7 +124,7 @@ describe("a bridge's packet:", function()
 
   for _, case in ipairs(CASES) do
     it(case.name, function()
-      net.must("ip -n a neighbour flush all; " .. (case.prepare or "true"))
+      net.must("for side in b a; do ip -n $side neighbour flush all; done; " .. (case.prepare or "true"))
       local hook = case.hook or "forward"
       bridge_rules(hook)
       local got = ping(case.address, case.ethertype)

@@ -27,12 +27,12 @@ every_other() { # FIRST: 0 or 1
 
 "$here/make-root" # once, not in both
 # shellcheck disable=SC2046
-run -- lua5.4 spec/run.lua $(every_other 0) >"$log.other" &
+"$here/run" --timeout $limit -- lua5.4 spec/run.lua $(every_other 0) >"$log.other" 2>&1 &
 other=$!
 # shellcheck disable=SC2046
 run -- lua5.4 spec/run.lua $(every_other 1) | tee "$log"
 run --selinux -- lua5.4 spec/run.lua spec/guest/selinux/secctx_spec.lua | tee -a "$log"
-wait "$other"
+wait "$other" || echo "spec/guest: the guest ended with status $?" >>"$log.other"
 other=
 tee -a "$log" <"$log.other"
 
