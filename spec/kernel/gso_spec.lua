@@ -3,8 +3,10 @@
 local net = require("support.net")
 local traffic = require("support.traffic")
 
--- Under emulation segments stay smaller, as the sender waits more often; they are segments all the same.
-local slow = os.getenv("NFQUEUE_GUEST") ~= nil
+-- How large segments get depends on how far the sender is ahead: under emulation and sanitizers they stay
+-- smaller, and elsewhere a transfer may be tried again; they are segments all the same.
+local slow = os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")
+local TRIES = 3
 local BYTES = slow and 400000 or 3000000
 local LARGE = slow and 3000 or 60000
 local PORT = 8400
@@ -78,6 +80,20 @@ local function check(judge, chain, behind, options)
   return largest, whole, stats.truncated
 end
 
+-- As check, until a segment was large enough.
+local function check_large(...)
+  local largest, whole, truncated
+  for _ = 1, TRIES do
+    largest, whole, truncated = check(...)
+    if largest > LARGE then
+      break
+    end
+    traffic.cleanup()
+  end
+  assert.is_true(largest > LARGE, "largest: " .. largest)
+  return whole, truncated
+end
+
 describe("a large TCP segment on loopback", function()
   after_each(function()
     traffic.cleanup()
@@ -87,8 +103,7 @@ describe("a large TCP segment on loopback", function()
   for _, family in ipairs(traffic.FAMILIES) do
     for _, judge in ipairs(JUDGES) do
       it(("of %s is %s"):format(family.name, judge.name), function()
-        local largest, whole, truncated = check(judge, "OUTPUT", "INPUT", { family = family })
-        assert.is_true(largest > LARGE, "largest: " .. largest)
+        local whole, truncated = check_large(judge, "OUTPUT", "INPUT", { family = family })
         assert.is_true(whole > 0)
         assert.equal(0, truncated)
       end)
@@ -133,12 +148,11 @@ describe("a large TCP segment from another host", function()
     for _, judge in ipairs(JUDGES) do
       it(("of %s is %s"):format(family.name, judge.name), function()
         local address = ADDRESSES[family.name][1]
-        local largest, whole, truncated = check(judge, "PREROUTING", "INPUT", {
+        local whole, truncated = check_large(judge, "PREROUTING", "INPUT", {
           family = family,
           from = other.enter,
           socat = family.name == "IPv4" and "4:" .. address or "6:[" .. address .. "]",
         })
-        assert.is_true(largest > LARGE, "largest: " .. largest)
         assert.is_true(whole > 0)
         assert.equal(0, truncated)
       end)
