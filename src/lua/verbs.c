@@ -171,9 +171,9 @@ Let the packet go on, with whatever was edited.
 @function packet:accept
 @tparam[opt] table opts `mark` (integer), `mask` (integer: bits of the mark to change, default all),
  `connmark` and `connmask` (the same for the connection's mark), `label` (integer, 0 to 127: the bit
-to set among the connection's labels; the kernel keeps labels only while some rule speaks of them),
- `priority` (integer), `fixup` (boolean, default true: complete lengths and checksums of edited
-packets)
+to set among the connection's labels; without any rule that sets labels the kernel keeps none, and
+then takes no connmark given beside it either), `priority` (integer), `fixup` (boolean, default
+true: complete lengths and checksums of edited packets)
 @raise `packet already has a verdict`, `packet is no longer valid`, `cannot edit this packet: ...`
 */
 static int packet_accept(lua_State *L)

@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <netinet/in.h>
 #include <string.h>
+
+#include "netlink/message.h"
+#include "packet/bytes.h"
 
 /* The attributes of one direction: the library names them apart. */
 struct direction {
@@ -33,16 +37,52 @@ static void read_tuple(const struct nf_conntrack *ct, const struct direction *at
 	}
 }
 
-/* One set of ICMP attributes for the entry; it is the original direction's. */
-static void read_icmp(const struct nf_conntrack *ct, struct nq_tuple *tuple)
+/* The attribute of this type among those in `bytes`: its value and *length, or NULL. */
+static const uint8_t *find_attribute(const uint8_t *bytes, uint16_t end, uint16_t wanted,
+				     uint16_t *length)
 {
-	if (nfct_attr_is_set(ct, ATTR_ICMP_TYPE) <= 0)
+	const uint8_t *value;
+	uint16_t type;
+	size_t offset = 0;
+
+	while (bytes && nq_attribute_next(bytes, end, &offset, &type, &value, length)) {
+		if (type == wanted)
+			return value;
+	}
+	return NULL;
+}
+
+/*
+ * ICMP's part of a tuple. The library keeps one for both directions, so it is read from the
+ * attributes: CTA_TUPLE_ORIG or CTA_TUPLE_REPLY, in it CTA_TUPLE_PROTO, in it CTA_PROTO_ICMP_* or
+ * _ICMPV6_*.
+ */
+static void read_icmp(const struct nq_packet *packet, uint16_t direction, struct nq_tuple *tuple)
+{
+	bool is_ip6 = tuple->protocol == IPPROTO_ICMPV6;
+	const uint8_t *nest, *type, *code, *id;
+	uint16_t end, length;
+
+	if (tuple->protocol != IPPROTO_ICMP && !is_ip6)
 		return;
+	nest = find_attribute(packet->ct, packet->ct_length, direction, &end);
+	nest = find_attribute(nest, end, CTA_TUPLE_PROTO, &end);
+	type = find_attribute(nest, end, is_ip6 ? CTA_PROTO_ICMPV6_TYPE : CTA_PROTO_ICMP_TYPE,
+			      &length);
+	if (!type || length < 1)
+		return;
+	tuple->type = type[0];
+	code = find_attribute(nest, end, is_ip6 ? CTA_PROTO_ICMPV6_CODE : CTA_PROTO_ICMP_CODE,
+			      &length);
+	if (!code || length < 1)
+		return;
+	tuple->code = code[0];
+	id = find_attribute(nest, end, is_ip6 ? CTA_PROTO_ICMPV6_ID : CTA_PROTO_ICMP_ID, &length);
+	if (!id || length < 2)
+		return;
+	tuple->icmp_id = nq_get_u16(id);
 	tuple->has_icmp = true;
 	tuple->has_ports = false;
-	tuple->type = nfct_get_attr_u8(ct, ATTR_ICMP_TYPE);
-	tuple->code = nfct_get_attr_u8(ct, ATTR_ICMP_CODE);
-	tuple->icmp_id = be16toh(nfct_get_attr_u16(ct, ATTR_ICMP_ID));
 }
 
 static void read_labels(const struct nf_conntrack *ct, struct nq_conntrack *conntrack)
@@ -83,7 +123,7 @@ int nq_conntrack_read(const struct nq_packet *packet, struct nq_conntrack *connt
 	}
 	conntrack->has_id = nfct_attr_is_set(ct, ATTR_ID) > 0;
 	if (conntrack->has_id)
-		conntrack->id = be32toh(nfct_get_attr_u32(ct, ATTR_ID));
+		conntrack->id = nfct_get_attr_u32(ct, ATTR_ID);
 	conntrack->has_status = nfct_attr_is_set(ct, ATTR_STATUS) > 0;
 	if (conntrack->has_status)
 		conntrack->status = nfct_get_attr_u32(ct, ATTR_STATUS);
@@ -93,7 +133,8 @@ int nq_conntrack_read(const struct nq_packet *packet, struct nq_conntrack *connt
 	read_labels(ct, conntrack);
 	read_tuple(ct, &original, &conntrack->original);
 	read_tuple(ct, &reply, &conntrack->reply);
-	read_icmp(ct, &conntrack->original);
+	read_icmp(packet, CTA_TUPLE_ORIG, &conntrack->original);
+	read_icmp(packet, CTA_TUPLE_REPLY, &conntrack->reply);
 out:
 	nfct_destroy(ct);
 	return error;

@@ -11,14 +11,8 @@
 /* Newer than Debian 12's kernel headers: linux/netfilter/nfnetlink_queue.h, Linux 6.13. */
 #define ATTR_CGROUP_CLASSID 22
 
-/*
- * One step of an attribute walk: the attribute at *offset of `end` bytes. An attribute's length
- * counts its 4-byte header; the next begins at the following multiple of 4, which may lie past the
- * end (the kernel need not pad the last). Returns false at the end or at the first that does not
- * fit.
- */
-static bool next_attribute(const uint8_t *bytes, size_t end, size_t *offset, uint16_t *type,
-			   const uint8_t **value, uint16_t *length)
+bool nq_attribute_next(const uint8_t *bytes, size_t end, size_t *offset, uint16_t *type,
+		       const uint8_t **value, uint16_t *length)
 {
 	struct nlattr head;
 
@@ -41,7 +35,7 @@ static void read_vlan(struct nq_packet *packet, const uint8_t *bytes, size_t end
 	size_t offset = 0;
 	unsigned seen = 0;
 
-	while (next_attribute(bytes, end, &offset, &type, &value, &length)) {
+	while (nq_attribute_next(bytes, end, &offset, &type, &value, &length)) {
 		if (type == NFQA_VLAN_PROTO && length >= 2) {
 			packet->vlan_proto = nq_get_u16(value);
 			seen |= 1;
@@ -170,7 +164,7 @@ static enum nq_message_kind read_packet(struct nq_packet *packet, uint8_t *bytes
 	nq_packet_reset(packet);
 	packet->family = family.nfgen_family;
 	packet->queue = be16toh(family.res_id);
-	while (next_attribute(bytes, end, &offset, &type, &value, &length))
+	while (nq_attribute_next(bytes, end, &offset, &type, &value, &length))
 		read_attribute(packet, type, bytes + (value - bytes), length);
 	if (!(packet->have & NQ_HAVE_HEADER))
 		return NQ_MESSAGE_IGNORED;

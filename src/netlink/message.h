@@ -7,6 +7,7 @@
 #ifndef NQ_MESSAGE_H
 #define NQ_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,5 +34,14 @@ struct nq_answer {
  */
 enum nq_message_kind nq_message_read(struct nq_packet *packet, struct nq_answer *answer,
 				     uint8_t *bytes, size_t length);
+
+/*
+ * One step of an attribute walk: the attribute at *offset of `end` bytes. An attribute's length
+ * counts its 4-byte header; the next begins at the following multiple of 4, which may lie past the
+ * end (the kernel need not pad the last). Returns false at the end, or at the first that does not
+ * fit.
+ */
+bool nq_attribute_next(const uint8_t *bytes, size_t end, size_t *offset, uint16_t *type,
+		       const uint8_t **value, uint16_t *length);
 
 #endif
