@@ -30,7 +30,7 @@ for _, who in ipairs({ { name = "root", prefix = "" }, { name = "an ordinary use
     it("shows packets accepted, dropped and modified, and what the client sees of it", function()
       -- Asked of another program: some systems, and every chroot, give ordinary users no namespaces.
       local why, able = net.sh(who.prefix .. "unshare -Ur " .. net.command .. " --version")
-      if not able then
+      if who.prefix ~= "" and not able then
         pending("another user cannot run " .. net.command .. ": " .. why)
       end
       local demo = run_demo(who.prefix)
