@@ -223,7 +223,7 @@ describe("the handler's errors", function()
     end)
     assert.equal(total, sum)
     assert.equal(1, count(output, "stack traceback:"))
-    assert.matches("handler failed: [^\n]*:2: broken handler\nstack traceback:\n[^\n]*\n.*in upvalue 'deep'", output)
+    assert.matches("handler failed: [^\n]*:2: broken handler\n  stack traceback:\n[^\n]*\n.*in upvalue 'deep'", output)
     assert.is_true(count(output, "handler failed") < 20, output) -- the limit is one a second
   end)
 end)

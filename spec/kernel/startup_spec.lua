@@ -108,9 +108,9 @@ describe("a script", function()
 
   for _, case in ipairs({
     { "that raises while it is loaded", "local function inner() error('broken start') end\ninner()",
-      "script %S+ failed while loading: [^\n]*:1: broken start\nstack traceback:\n" },
+      "script %S+ failed while loading: [^\n]*:1: broken start\n  stack traceback:\n" },
     { "whose open raises", "return { open = function() error('broken open') end, packet = print }",
-      "open of the script failed: [^\n]*:1: broken open\nstack traceback:\n" },
+      "open of the script failed: [^\n]*:1: broken open\n  stack traceback:\n" },
     { "that raises a table", "error({})", "script %S+ failed while loading: %(error object is a table value%)\n" },
   }) do
     it(case[1] .. ": with a traceback", function()

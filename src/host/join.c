@@ -6,6 +6,8 @@
 
 #include "host/loop_parts.h"
 
+enum { ANSWER_TRIES = 100 };
+
 /*
  * Waits for the answer to request `seq`; packets that come before it are kept in their slots, or
  * judged when those are full. The answer's errno as -errno, -ENOBUFS when it may be lost,
@@ -68,38 +70,65 @@ static uint32_t config_seq(const struct nq_loop_queue *queue, uint32_t what)
 	return nq_seq(NQ_SEQ_CONFIG, queue->number, what);
 }
 
+/* One request: what it is about, and how it is sent. */
+struct request {
+	uint16_t queue;
+	uint32_t value; /* a flag, or max_packets */
+	bool fail_open;
+	int (*send)(int fd, const struct request *request, uint32_t seq);
+};
+
+static int send_probe(int fd, const struct request *request, uint32_t seq)
+{
+	return nq_config_probe_flag(fd, request->queue, request->value, seq);
+}
+
+static int send_limit(int fd, const struct request *request, uint32_t seq)
+{
+	return nq_config_limit(fd, request->queue, request->value, request->fail_open, seq);
+}
+
+static int send_unbind(int fd, const struct request *request, uint32_t seq)
+{
+	return nq_config_unbind(fd, request->queue, seq);
+}
+
+/* Sends until the answer comes: an overrun can take it along, and reading clears that. */
+static int ask(struct nq_loop *loop, const struct request *request, uint32_t seq)
+{
+	int error = -ENOBUFS;
+
+	for (int try = 0; try < ANSWER_TRIES && error == -ENOBUFS; try++) {
+		error = request->send(loop->socket, request, seq);
+		if (!error)
+			error = await_answer(loop, seq);
+	}
+	return error;
+}
+
 static int probe_flag(struct nq_loop *loop, const struct nq_loop_queue *queue, unsigned bit)
 {
-	uint32_t seq = config_seq(queue, 1 + bit);
-	int error = nq_config_probe_flag(loop->socket, queue->number, 1u << bit, seq);
+	struct request request = {.queue = queue->number, .value = 1u << bit, .send = send_probe};
 
-	return error ? error : await_answer(loop, seq);
+	return ask(loop, &request, config_seq(queue, 1 + bit));
 }
 
 static int limit_queue(struct nq_loop *loop, const struct nq_loop_queue *queue,
 		       uint32_t max_packets, bool fail_open)
 {
-	uint32_t seq = config_seq(queue, 32);
-	int error;
+	struct request request = {.queue = queue->number,
+				  .value = max_packets,
+				  .fail_open = fail_open,
+				  .send = send_limit};
 
-	do {
-		error = nq_config_limit(loop->socket, queue->number, max_packets, fail_open, seq);
-		if (!error)
-			error = await_answer(loop, seq);
-	} while (error == -ENOBUFS); /* the answer fell to an overrun that reading has cleared */
-	return error;
+	return ask(loop, &request, config_seq(queue, 32));
 }
 
 static int unbind_queue(struct nq_loop *loop, const struct nq_loop_queue *queue)
 {
-	uint32_t seq = config_seq(queue, 33);
-	int error;
+	struct request request = {.queue = queue->number, .send = send_unbind};
+	int error = ask(loop, &request, config_seq(queue, 33));
 
-	do {
-		error = nq_config_unbind(loop->socket, queue->number, seq);
-		if (!error)
-			error = await_answer(loop, seq);
-	} while (error == -ENOBUFS);
 	return error == -ENODEV ? 0 : error;
 }
 
@@ -107,10 +136,16 @@ static int send_bind(struct nq_loop *loop, const struct nq_loop_queue *queue,
 		     const struct nq_queue_config *config)
 {
 	uint32_t seq = config_seq(queue, 34);
-	int error = nq_config_bind(loop->socket, queue->number, config, seq);
+	int error = 0;
 
-	if (!error)
-		error = await_answer(loop, seq);
+	for (int try = 0; try < 2; try++) {
+		error = nq_config_bind(loop->socket, queue->number, config, seq);
+		if (!error)
+			error = await_answer(loop, seq);
+		/* Ours already, from a worker that died while binding or leaving: bind it anew. */
+		if (error != -EBUSY || unbind_queue(loop, queue) != 0)
+			break;
+	}
 	/* If only the answer was lost the queue is ours and takes its length again. */
 	return error == -ENOBUFS ? limit_queue(loop, queue, config->max_packets, false) : error;
 }
@@ -191,10 +226,13 @@ static int name_refused_flag(struct nq_loop *loop, struct nq_failure *failure,
 	if (error)
 		return fail_request(loop, failure, queue, error);
 	for (unsigned bit = 0; bit < NQ_FLAG_COUNT; bit++) {
-		if (queue->settings.kernel.flags & 1u << bit &&
-		    probe_flag(loop, queue, bit) == -EOPNOTSUPP) {
+		if (!(queue->settings.kernel.flags & 1u << bit))
+			continue;
+		error = probe_flag(loop, queue, bit);
+		if (error) {
 			(void)unbind_queue(loop, queue);
-			return fail_flag(failure, queue, bit);
+			return error == -EOPNOTSUPP ? fail_flag(failure, queue, bit)
+						    : fail_request(loop, failure, queue, error);
 		}
 	}
 	return 0;
@@ -251,6 +289,8 @@ void nq_loop_report_buffer(const struct nq_loop *loop)
 
 static void unbind_all(struct nq_loop *loop, unsigned count)
 {
+	/* First: whoever takes over from here on binds anew. */
+	loop->memory->joined = 0;
 	for (unsigned i = 0; i < count; i++) {
 		int error = unbind_queue(loop, &loop->queues[i]);
 
@@ -259,7 +299,6 @@ static void unbind_all(struct nq_loop *loop, unsigned count)
 			       strerror(-error));
 	}
 	loop->bound = false;
-	loop->memory->joined = 0;
 	/* What lies unread was dropped by the unbinding; the gap is counted, not judged. */
 	for (unsigned i = 0; i < loop->filled; i++)
 		loop->memory->messages[i].msg_len = 0;
@@ -278,7 +317,10 @@ int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 			     : 0;
 	}
 	for (unsigned i = 0; i < loop->queue_count; i++) {
-		int error = bind_queue(loop, &loop->queues[i], failure);
+		int error;
+
+		loop->queues[i].memory->seen = 0; /* its ids begin anew */
+		error = bind_queue(loop, &loop->queues[i], failure);
 
 		if (error) {
 			unbind_all(loop, i);

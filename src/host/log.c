@@ -35,29 +35,46 @@ static bool journal_reads(void)
 	       status.st_ino == inode;
 }
 
+/*
+ * Appends text in which packet bytes may be: what could pass for another line, or steer a terminal,
+ * is written as an escape. A new line of a traceback is indented, as no line of the log's own is.
+ */
+static size_t append_text(char *line, size_t room, size_t length, const char *text)
+{
+	for (; *text && length + 4 < room; text++) {
+		unsigned char byte = (unsigned char)*text;
+
+		if (byte == '\n') {
+			line[length++] = '\n';
+			line[length++] = ' ';
+			line[length++] = ' ';
+		} else if ((byte < ' ' && byte != '\t') || byte == 0x7f) {
+			length += (size_t)snprintf(line + length, 5, "\\x%02x", byte);
+		} else {
+			line[length++] = *text;
+		}
+	}
+	return length;
+}
+
 void nq_log(enum nq_log_level level, const char *format, ...)
 {
 	static const char priorities[] = {'7', '6', '4', '3'};
-	char line[8192];
-	const size_t room = sizeof(line) - 1;
+	char text[8192];
+	char line[sizeof(text) + 1024];
 	size_t length = 0;
 	va_list arguments;
-	int wrote;
 
 	if (!nq_log_enabled(level))
 		return;
-	if (journal_reads())
-		length = (size_t)snprintf(line, room, "<%c>nfqueue: ", priorities[level]);
-	else
-		length = (size_t)snprintf(line, room, "nfqueue: %s: ", names[level]);
 	va_start(arguments, format);
-	wrote = vsnprintf(line + length, room - length, format, arguments);
+	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	if (wrote < 0)
-		return;
-	length += (size_t)wrote;
-	if (length > room - 1)
-		length = room - 1;
+	if (journal_reads())
+		length = (size_t)snprintf(line, sizeof(line), "<%c>nfqueue: ", priorities[level]);
+	else
+		length = (size_t)snprintf(line, sizeof(line), "nfqueue: %s: ", names[level]);
+	length = append_text(line, sizeof(line) - 1, length, text);
 	line[length++] = '\n';
 	for (size_t done = 0; done < length;) {
 		ssize_t now = write(STDERR_FILENO, line + done, length - done);

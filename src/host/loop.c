@@ -164,6 +164,10 @@ void nq_loop_settle_error(struct nq_loop *loop)
 
 static void finish_takeover(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
 {
+	/* Full when many queues finish at once; if it cannot be emptied the loop has failed anyway.
+	 */
+	if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
+		return;
 	queue->takeover = false;
 	nq_batch_add_id(&loop->batch, queue->number, last, queue->settings.on_error, true);
 }
@@ -172,7 +176,7 @@ void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 {
 	struct nq_loop_queue *queue = nq_loop_find_queue(loop, nq_seq_queue(answer->seq));
 
-	if (loop->awaited == answer->seq) {
+	if (loop->awaited && loop->awaited == answer->seq) {
 		loop->answered = true;
 		loop->answer = answer->error;
 		return;
@@ -183,14 +187,35 @@ void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 			queue->memory->counters.refused++;
 		break;
 	case NQ_SEQ_BARRIER:
-		/* No packet came before the answer: what was numbered up to the barrier has no
-		 * other reader. */
+		if (answer->error) {
+			/* Not ours any more: its worker died while leaving. The next one binds
+			 * anew. */
+			loop->memory->joined = 0;
+			loop->failed = -answer->error;
+			break;
+		}
+		/* No packet came first: what was numbered up to the barrier has no other reader. */
 		if (queue && queue->takeover && queue->barrier_known)
 			finish_takeover(loop, queue, queue->barrier);
 		break;
 	default:
 		break;
 	}
+}
+
+static void count_packet(struct nq_queue_memory *memory, const struct nq_packet *packet)
+{
+	struct nq_counters *counters = &memory->counters;
+
+	if (memory->seen)
+		counters->lost += packet->id - memory->last_id - 1;
+	memory->seen = 1;
+	memory->last_id = packet->id;
+	counters->packets++;
+	counters->bytes +=
+		packet->have & NQ_HAVE_WIRE_LENGTH ? packet->wire_length : packet->length;
+	if (nq_packet_truncated(packet))
+		counters->truncated++;
 }
 
 static void meet_packet(struct nq_loop *loop, struct nq_loop_queue *queue)
@@ -200,15 +225,9 @@ static void meet_packet(struct nq_loop *loop, struct nq_loop_queue *queue)
 
 	if (queue->takeover)
 		finish_takeover(loop, queue, packet->id - 1);
-	if (memory->seen)
-		memory->counters.lost += packet->id - memory->last_id - 1;
-	memory->seen = 1;
-	memory->last_id = packet->id;
-	memory->counters.packets++;
-	memory->counters.bytes +=
-		packet->have & NQ_HAVE_WIRE_LENGTH ? packet->wire_length : packet->length;
-	if (nq_packet_truncated(packet))
-		memory->counters.truncated++;
+	/* The packet a worker died with was counted by it. */
+	if (!memory->seen || packet->id != memory->last_id)
+		count_packet(memory, packet);
 	loop->current = queue;
 	loop->settled = false;
 }
@@ -333,6 +352,8 @@ int nq_loop_step(struct nq_loop *loop)
 			return 0;
 	}
 	error = nq_loop_judge_received(loop);
+	if (!error)
+		error = loop->failed;
 	return error ? error : got;
 }
 
@@ -348,6 +369,7 @@ int nq_loop_run(struct nq_loop *loop)
 			continue; /* there may be more: no need to ask */
 		if (epoll_wait(loop->epoll, events, 2, -1) < 0)
 			return -errno;
+		nq_loop_acknowledge(loop); /* a stop is seen by its flag */
 	}
 	return 0;
 }

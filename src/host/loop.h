@@ -58,7 +58,8 @@ struct nq_loop {
 	nq_judge *judge;
 	void *context;
 	bool bound;
-	bool stop; /* atomic */
+	int failed; /* -errno: found while judging, told by the step */
+	bool stop;  /* atomic */
 	struct nq_log_limit limit;
 	uint32_t buffer_wanted, buffer_given; /* receive buffer, bytes */
 	int buffer_error;

@@ -58,7 +58,8 @@ struct nq_lane_memory {
 	struct nq_batch_store batch;
 };
 
-enum nq_worker_state { NQ_WORKER_STARTING, NQ_WORKER_READY };
+/* DONE: it drained and left; only then its exit status says that all is well. */
+enum nq_worker_state { NQ_WORKER_STARTING, NQ_WORKER_READY, NQ_WORKER_DONE };
 
 struct nq_memory {
 	uint32_t magic;

@@ -10,7 +10,7 @@
 
 #include "host/log.h"
 
-enum { SHORT_LIFE_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 5000 };
+enum { SHORT_LIFE_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 5000, ECHO_MS = 20 };
 
 struct supervisor {
 	struct nq_memory *memory;
@@ -20,7 +20,8 @@ struct supervisor {
 	sigset_t signals, old_signals;
 	pid_t worker; /* 0: none alive */
 	int stop_fd;  /* the worker stops when it is closed; -1: it is */
-	int64_t started_ms;
+	int64_t started_ms, stopped_ms;
+	pid_t stopped_by; /* who asked first; 0: the kernel, for a terminal */
 	int pause_ms;
 	bool stopping;
 };
@@ -56,11 +57,17 @@ static void disregard(int signal)
  */
 static int run_worker(struct supervisor *supervisor, int stop_fd)
 {
+	int status;
+
 	disregard(SIGINT);
 	disregard(SIGTERM);
 	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
-	return supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
-				stop_fd);
+	status = supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
+				  stop_fd);
+	if (status == 0)
+		__atomic_store_n(&supervisor->memory->worker_state, NQ_WORKER_DONE,
+				 __ATOMIC_RELEASE);
+	return status;
 }
 
 static int start_worker(struct supervisor *supervisor)
@@ -103,7 +110,9 @@ static void log_death(const struct supervisor *supervisor, int status)
 		       "the worker (pid %d) was killed by signal %d (%s); starting another",
 		       (int)supervisor->worker, WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
-		nq_log(NQ_LOG_ERROR, "the worker (pid %d) ended with status %d; starting another",
+		nq_log(NQ_LOG_ERROR,
+		       "the worker (pid %d) ended with status %d (os.exit in the script?); "
+		       "starting another",
 		       (int)supervisor->worker, WEXITSTATUS(status));
 }
 
@@ -112,7 +121,8 @@ static bool finish_worker(struct supervisor *supervisor, int status, bool ever_r
 {
 	bool exited = WIFEXITED(status);
 
-	if (exited && WEXITSTATUS(status) == 0) {
+	if (exited && WEXITSTATUS(status) == 0 &&
+	    supervisor->memory->worker_state == NQ_WORKER_DONE) {
 		*result = 0;
 		return true;
 	}
@@ -121,7 +131,10 @@ static bool finish_worker(struct supervisor *supervisor, int status, bool ever_r
 			nq_log(NQ_LOG_ERROR, "the worker (pid %d) was killed by signal %d (%s)",
 			       (int)supervisor->worker, WTERMSIG(status),
 			       strsignal(WTERMSIG(status)));
-		*result = exited ? WEXITSTATUS(status) : 1;
+		else if (WEXITSTATUS(status) == 0)
+			nq_log(NQ_LOG_ERROR, "the script ended its process (os.exit?) instead of "
+					     "returning");
+		*result = exited && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
 		return true;
 	}
 	log_death(supervisor, status);
@@ -138,18 +151,25 @@ static bool finish_worker(struct supervisor *supervisor, int status, bool ever_r
 	return false;
 }
 
-static void handle_stop(struct supervisor *supervisor, int signal)
+static void handle_stop(struct supervisor *supervisor, const siginfo_t *info)
 {
-	if (supervisor->stopping) {
-		nq_log(NQ_LOG_WARN,
-		       "second signal: leaving at once, what waits in the queue is dropped");
-		if (supervisor->worker)
-			kill(supervisor->worker, SIGKILL);
+	int64_t now = now_ms();
+	pid_t sender = info->si_code <= 0 ? info->si_pid : 0;
+
+	if (!supervisor->stopping) {
+		supervisor->stopping = true;
+		supervisor->stopped_ms = now;
+		supervisor->stopped_by = sender;
+		nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal(info->si_signo));
+		ask_to_stop(supervisor);
 		return;
 	}
-	supervisor->stopping = true;
-	nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal(signal));
-	ask_to_stop(supervisor);
+	/* timeout(1) signals a process, then its group: that is one wish. */
+	if (sender && sender == supervisor->stopped_by && now - supervisor->stopped_ms < ECHO_MS)
+		return;
+	nq_log(NQ_LOG_WARN, "second signal: leaving at once, what waits in the queue is dropped");
+	if (supervisor->worker)
+		kill(supervisor->worker, SIGKILL);
 }
 
 int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *main, void *context)
@@ -177,20 +197,21 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 	for (;;) {
 		struct timespec pause = {supervisor.pause_ms / 1000,
 					 supervisor.pause_ms % 1000 * 1000000L};
+		siginfo_t info = {0};
 		int signal;
 		int status;
 		int result;
 
-		signal = supervisor.worker ? sigwaitinfo(&supervisor.signals, NULL)
-					   : sigtimedwait(&supervisor.signals, NULL, &pause);
+		signal = supervisor.worker ? sigwaitinfo(&supervisor.signals, &info)
+					   : sigtimedwait(&supervisor.signals, &info, &pause);
 		if (signal == SIGTERM || signal == SIGINT) {
-			handle_stop(&supervisor, signal);
+			handle_stop(&supervisor, &info);
 			if (!supervisor.worker)
 				return 1; /* nobody to drain: the queue goes with its socket */
 		}
 		if (supervisor.worker &&
 		    waitpid(supervisor.worker, &status, WNOHANG) == supervisor.worker) {
-			ever_ready |= memory->worker_state == NQ_WORKER_READY;
+			ever_ready |= memory->worker_state != NQ_WORKER_STARTING;
 			if (finish_worker(&supervisor, status, ever_ready, &result))
 				return result;
 			supervisor.worker = 0;

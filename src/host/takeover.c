@@ -32,6 +32,8 @@ int nq_loop_take_over(struct nq_loop *loop)
 	int32_t cursor = memory->cursor;
 	int error;
 
+	if (memory->batch.count > NQ_BATCH_ENTRIES)
+		memory->batch.count = 0; /* no worker of ours wrote that */
 	nq_batch_doubt(&loop->batch);
 	error = nq_loop_flush(loop);
 	if (error)

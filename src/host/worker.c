@@ -10,6 +10,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { ASK_MS = 500 };
+
 enum phase { LOADING, OPENED, JOINED, ENDED };
 
 struct worker;
@@ -164,7 +166,8 @@ static void log_ready(const struct worker *worker)
 	       memory->lane_count == 1 ? "" : "s", (int)getpid());
 }
 
-static void watch_threads(struct worker *worker, int stop_fd, bool *interrupted)
+static void watch_threads(struct worker *worker, int stop_fd, bool (*interrupted)(void *context),
+			  void *context)
 {
 	for (;;) {
 		struct pollfd ready[2] = {{.fd = worker->report, .events = POLLIN},
@@ -174,10 +177,10 @@ static void watch_threads(struct worker *worker, int stop_fd, bool *interrupted)
 		bool ended;
 		bool stop = false;
 
-		/* A signal of the host (the module only): its handler has run, the rest is Lua's.
-		 */
-		if (poll(ready, 2, -1) < 0 && errno == EINTR && interrupted)
-			stop = *interrupted = true;
+		/* A signal that comes just before the wait is seen at its end. */
+		(void)poll(ready, 2, interrupted ? ASK_MS : -1);
+		if (interrupted && interrupted(context))
+			stop = true;
 		if (ready[1].revents) {
 			stop = true;
 			stop_fd = -1; /* stays readable, and was understood */
@@ -239,7 +242,8 @@ static int start_thread(struct worker *worker, unsigned number, int socket, void
 }
 
 int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_worker_ops *ops,
-		  void *context, int stop_fd, bool *interrupted, struct nq_failure *failure)
+		  void *context, int stop_fd, bool (*interrupted)(void *context),
+		  struct nq_failure *failure)
 {
 	struct worker worker = {.memory = memory,
 				.ops = ops,
@@ -280,7 +284,7 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 		stop_all(&worker);
 		pthread_mutex_unlock(&worker.lock);
 	} else {
-		watch_threads(&worker, stop_fd, interrupted);
+		watch_threads(&worker, stop_fd, interrupted, context);
 	}
 	for (unsigned i = 0; i < memory->lane_count; i++) {
 		struct lane_thread *thread = &worker.threads[i];

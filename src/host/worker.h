@@ -40,12 +40,13 @@ struct nq_worker_ops {
 
 /*
  * Runs a thread for each lane of `memory` over sockets[lane], and blocks until they have ended:
- * because one of them stopped, or because `stop_fd` (-1: none) became readable, or because a signal
- * interrupted the wait (*interrupted is set; the threads block all signals then). `interrupted` is
- * NULL in a process of the worker's own. No lane binds its queues before every lane has loaded and
- * opened. 0, or the first failure.
+ * because one of them stopped, or because `stop_fd` (-1: none) became readable, or because
+ * `interrupted` said so. That is asked after signals and now and then; the threads block all
+ * signals then. It is NULL in a process of the worker's own. No lane binds its queues before every
+ * lane has loaded and opened. 0, or the first failure.
  */
 int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_worker_ops *ops,
-		  void *context, int stop_fd, bool *interrupted, struct nq_failure *failure);
+		  void *context, int stop_fd, bool (*interrupted)(void *context),
+		  struct nq_failure *failure);
 
 #endif

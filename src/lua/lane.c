@@ -1,6 +1,7 @@
 #include "lua/lane.h"
 
 #include <lauxlib.h>
+#include <signal.h>
 #include <string.h>
 
 #include "lua/queue.h"
@@ -79,12 +80,20 @@ static void report_failure(struct nq_lua_lane *lane, const char *message)
 	}
 }
 
-/* The stock interpreter's signal handler raises this from a hook, wherever Lua happens to be. */
-static bool is_interrupt(const char *message)
+bool nq_lua_can_interrupt(void)
 {
-	const char *found = strstr(message, "interrupted!");
+	struct sigaction action;
 
-	return found && (found[12] == '\0' || found[12] == '\n');
+	return sigaction(SIGINT, NULL, &action) == 0 && action.sa_handler != SIG_DFL &&
+	       action.sa_handler != SIG_IGN;
+}
+
+bool nq_lua_interrupted(const struct nq_lua_lane *lane)
+{
+	struct sigaction action;
+
+	return lane->interruptible && sigaction(SIGINT, NULL, &action) == 0 &&
+	       action.sa_handler == SIG_DFL;
 }
 
 void nq_lua_judge(void *context, struct nq_loop *loop)
@@ -115,7 +124,7 @@ void nq_lua_judge(void *context, struct nq_loop *loop)
 	if (!message)
 		message = "(error without a message)";
 	report_failure(lane, message);
-	if (is_interrupt(message)) {
+	if (nq_lua_interrupted(lane) && strstr(message, "interrupted!")) {
 		lane->interrupted = true;
 		nq_loop_stop(loop);
 	}

@@ -29,10 +29,11 @@ struct nq_state *nq_state_get(lua_State *L);
 struct nq_lua_lane {
 	lua_State *L; /* NULL: no script any more, every packet gets on_error */
 	struct nq_cell *cell;
-	bool judging;	   /* inside a handler */
-	bool interrupted;  /* the stock interpreter's Ctrl-C reached a handler */
-	uint64_t failures; /* handlers that raised */
-	uint64_t reported; /* of those, when last logged */
+	bool judging;	    /* inside a handler */
+	bool interruptible; /* in the host's own state: the stock interpreter's Ctrl-C may come */
+	bool interrupted;   /* it reached a handler */
+	uint64_t failures;  /* handlers that raised */
+	uint64_t reported;  /* of those, when last logged */
 	struct nq_log_limit limit;
 };
 
@@ -41,6 +42,15 @@ struct nq_lua_owner {
 	int handler;	    /* registry reference */
 	const void *object; /* key of the queue's userdata in the table of nq_queue_push_object */
 };
+
+/*
+ * The stock interpreter's SIGINT handler gives the signal back to the default action and sets a
+ * hook that raises "interrupted!". nq_lua_can_interrupt: whether a handler of SIGINT is installed;
+ * nq_lua_interrupted: whether it has been given back since, which no script's error text can
+ * pretend.
+ */
+bool nq_lua_can_interrupt(void);
+bool nq_lua_interrupted(const struct nq_lua_lane *lane);
 
 /* The judge of loops whose context is a struct nq_lua_lane. */
 void nq_lua_judge(void *context, struct nq_loop *loop);

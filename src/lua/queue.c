@@ -166,6 +166,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	owners = (void **)(settings + count);
 	numbers = (uint16_t *)(owners + count);
 	engine->lane = (struct nq_lua_lane){.L = L, .cell = cell};
+	engine->lane.interruptible = nq_lua_can_interrupt();
 	engine->state = state;
 	engine->socket = -1;
 	for (unsigned i = 0; i < count; i++) {
@@ -212,8 +213,10 @@ out:
  */
 static int call_open(lua_State *L, struct nq_engine *engine)
 {
+	struct nq_loop *outer = engine->state->active;
 	int status = LUA_OK;
 
+	engine->state->active = engine->loop; /* for nfqueue.stop */
 	engine->lane.judging = true;
 	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
@@ -221,6 +224,7 @@ static int call_open(lua_State *L, struct nq_engine *engine)
 		engine->opened += status == LUA_OK;
 	}
 	engine->lane.judging = false;
+	engine->state->active = outer;
 	return status == LUA_OK ? 0 : -1;
 }
 
@@ -240,16 +244,24 @@ static void call_close(lua_State *L, struct nq_engine *engine)
 	}
 }
 
-/* Leaves the kernel, calls close, frees. */
-static void end_engine(lua_State *L, struct nq_engine *engine)
+/*
+ * Leaves the kernel, calls close, frees. Called from whichever coroutine is running, which is where
+ * the last handlers run; the one that opened the queue may be gone. Returns whether Ctrl-C was
+ * among them.
+ */
+static bool end_engine(lua_State *L, struct nq_engine *engine)
 {
 	struct nq_state *state = nq_state_get(L);
+	bool interrupted;
 
+	engine->lane.L = L;
 	nq_loop_leave(engine->loop);
 	if (state->active == engine->loop)
 		state->active = NULL;
 	call_close(L, engine);
+	interrupted = engine->lane.interrupted;
 	free_engine(engine);
+	return interrupted;
 }
 
 /* Opens and joins: the engine, or NULL with what shall be returned to Lua on the stack, *results of
@@ -278,16 +290,21 @@ static struct nq_engine *begin(lua_State *L, unsigned count, const char *functio
 	return engine;
 }
 
-/* The stock interpreter's Ctrl-C leaves a hook in its main thread, which raises once Lua runs
- * again. */
-static bool is_interrupted(lua_State *L)
+/*
+ * The stock interpreter's Ctrl-C leaves a hook in its main thread, which raises wherever Lua runs
+ * next. It is taken away here, so that the hooks of the script run, and raised by the caller.
+ */
+static bool take_interrupt(lua_State *L, const struct nq_lua_lane *lane)
 {
 	lua_State *main;
 
 	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
 	main = lua_tothread(L, -1);
 	lua_pop(L, 1);
-	return lua_gethook(L) || (main && lua_gethook(main));
+	if (!main || !lua_gethook(main) || !nq_lua_interrupted(lane))
+		return false;
+	lua_sethook(main, NULL, 0, 0);
+	return true;
 }
 
 static int start(lua_State *L, const char *function)
@@ -304,16 +321,15 @@ static int start(lua_State *L, const char *function)
 	engine = begin(L, (unsigned)lua_gettop(L), function, &results);
 	if (!engine)
 		return results;
-	engine->lane.L = L;
 	state->active = engine->loop;
-	do
+	do {
 		error = nq_loop_run(engine->loop);
-	while (error == -EINTR && !is_interrupted(L));
-	interrupted = engine->lane.interrupted;
-	end_engine(L, engine);
+		interrupted = error == -EINTR && take_interrupt(L, &engine->lane);
+	} while (error == -EINTR && !interrupted);
+	interrupted |= end_engine(L, engine);
 	if (interrupted)
 		return luaL_error(L, "interrupted!");
-	if (error && error != -EINTR)
+	if (error)
 		return nq_push_failure(L, -error, strerror(-error));
 	lua_pushboolean(L, 1);
 	return 1;
@@ -455,7 +471,7 @@ static int queue_process(lua_State *L)
 	state->active = outer;
 	before = loop->verdicts - before;
 	if (lane->interrupted) {
-		end_engine(L, queue->engine);
+		(void)end_engine(L, queue->engine);
 		return luaL_error(L, "interrupted!");
 	}
 	if (got < 0 || loop->stop) {

@@ -30,6 +30,9 @@ struct plan {
 	struct nq_config_layer config;
 	uint16_t *queues;
 	unsigned queue_count, threads;
+	/* nfqueue.run only: the state that waits, for its interpreter's Ctrl-C. */
+	lua_State *host;
+	struct nq_lua_lane host_lane;
 };
 
 struct thread_state {
@@ -356,17 +359,27 @@ static int acquire(const struct plan *plan, struct resources *resources, struct 
 	return 0;
 }
 
+/* Asked in the host's thread. The hook stays: it raises when nfqueue.run returns. */
+static bool is_interrupted(void *context)
+{
+	const struct plan *plan = context;
+
+	return lua_gethook(plan->host) && nq_lua_interrupted(&plan->host_lane);
+}
+
 int nq_run(lua_State *L)
 {
 	struct plan *plan = read_plan(L);
 	struct nq_failure failure = {.status = 0};
 	struct resources resources;
-	bool interrupted = false;
 	int error = acquire(plan, &resources, &failure);
 
 	if (error)
 		return nq_push_failure(L, failure.error, failure.message);
-	error = nq_worker_run(resources.memory, resources.sockets, &ops, plan, -1, &interrupted,
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+	plan->host = lua_tothread(L, -1);
+	plan->host_lane.interruptible = nq_lua_can_interrupt();
+	error = nq_worker_run(resources.memory, resources.sockets, &ops, plan, -1, is_interrupted,
 			      &failure);
 	release(&resources);
 	if (error)

@@ -97,14 +97,14 @@ static uint32_t next_start(const struct nq_batch_store *store)
 	return last->start + last->length;
 }
 
-static void write_message(uint8_t *at, uint16_t type, uint16_t queue, uint32_t id, uint32_t verdict,
-			  uint32_t length)
+static void write_message(uint8_t *at, enum nq_seq_class class, uint16_t type, uint16_t queue,
+			  uint32_t id, uint32_t verdict, uint32_t length)
 {
 	struct verdict_message message = {
 		.head = {.nlmsg_len = length,
 			 .nlmsg_type = type,
 			 .nlmsg_flags = NLM_F_REQUEST,
-			 .nlmsg_seq = nq_seq(NQ_SEQ_VERDICT, queue, id)},
+			 .nlmsg_seq = nq_seq(class, queue, id)},
 		.family = {.nfgen_family = 0, .version = NFNETLINK_V0, .res_id = htobe16(queue)},
 		.attribute = {.nla_len = sizeof(struct nlattr) + sizeof(message.verdict),
 			      .nla_type = NFQA_VERDICT_HDR},
@@ -169,7 +169,7 @@ void nq_batch_add(struct nq_batch *batch, struct nq_batch_run *run, const struct
 		entry->payload_length = packet->length;
 	}
 	entry->length = (uint32_t)(end - at);
-	write_message(at, TYPE_VERDICT, packet->queue, packet->id, verdict,
+	write_message(at, NQ_SEQ_VERDICT, TYPE_VERDICT, packet->queue, packet->id, verdict,
 		      entry->length + entry->payload_length);
 	run->serial = plain && !open ? batch->serial : 0;
 	run->entry = store->count;
@@ -187,7 +187,8 @@ void nq_batch_add_id(struct nq_batch *batch, uint16_t queue, uint32_t id, enum n
 	entry->length = sizeof(struct verdict_message);
 	entry->queue = queue;
 	entry->payload_length = 0;
-	write_message(store->wire + entry->start, batched ? TYPE_BATCH : TYPE_VERDICT, queue, id,
+	write_message(store->wire + entry->start, NQ_SEQ_DOUBTFUL,
+		      batched ? TYPE_BATCH : TYPE_VERDICT, queue, id,
 		      verdict == NQ_DROP ? NF_DROP : NF_ACCEPT, entry->length);
 	commit(store);
 }

@@ -75,7 +75,10 @@ static inline bool nq_batch_full(const struct nq_batch *batch)
 void nq_batch_add(struct nq_batch *batch, struct nq_batch_run *run, const struct nq_packet *packet,
 		  bool open);
 
-/* Adds a plain verdict for an id alone; `batched`: for all ids up to it. */
+/*
+ * Adds a plain verdict for an id alone; `batched`: for all ids up to it. It is one of those that
+ * may find nothing (NQ_SEQ_DOUBTFUL).
+ */
 void nq_batch_add_id(struct nq_batch *batch, uint16_t queue, uint32_t id, enum nq_verdict verdict,
 		     bool batched);
 

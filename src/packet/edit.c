@@ -304,6 +304,22 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 	return NULL;
 }
 
+/*
+ * New content made from a padded packet's bytes has the padding of the link layer too, which is no
+ * payload: it is as long as the old, and its header claims the old length.
+ */
+static size_t without_padding(const struct nq_packet *packet, const uint8_t *bytes, size_t length)
+{
+	struct nq_layout before, after;
+
+	nq_layout_read(&before, packet->data, packet->length);
+	nq_layout_read(&after, bytes, length);
+	if (length == packet->length && before.version && before.version == after.version &&
+	    before.total == after.total && after.total >= after.transport && after.total < length)
+		return after.total;
+	return length;
+}
+
 const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
 			    bool fixup)
 {
@@ -317,7 +333,10 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 	if (nq_packet_truncated(packet))
 		return truncated_reason(packet);
 	if (fixup) {
-		const char *reason = check_replacement(packet, bytes, (uint32_t)length);
+		const char *reason;
+
+		length = without_padding(packet, bytes, length);
+		reason = check_replacement(packet, bytes, (uint32_t)length);
 
 		if (reason)
 			return reason;

@@ -22,7 +22,7 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 /*
  * Makes `bytes` the packet's content, copying them to packet->spare, and asks for them to be sent.
  * With `fixup` lengths and checksums are completed and an edit that cannot come out right is
- * refused; without it only what the kernel would drop in silence is refused.
+ * refused; without it the bytes go out as they are, whatever the kernel makes of them.
  */
 const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
 			    bool fixup);

@@ -137,11 +137,3 @@ bool nq_tcp_option_find(const struct nq_packet *packet, uint32_t offset, uint8_t
 	}
 	return false;
 }
-
-bool nq_fragment_header_find(struct nq_packet *packet, uint32_t *offset)
-{
-	const struct nq_layout *layout = nq_packet_layout(packet);
-
-	*offset = layout->fragment_header;
-	return layout->version == 6 && layout->fragment_header != 0;
-}

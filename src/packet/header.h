@@ -44,10 +44,4 @@ bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end);
 bool nq_tcp_option_find(const struct nq_packet *packet, uint32_t offset, uint8_t kind,
 			uint32_t *value, uint8_t *length);
 
-/*
- * The IPv6 fragment header (RFC 8200 section 4.5) of a packet that has one: its offset. False for
- * others.
- */
-bool nq_fragment_header_find(struct nq_packet *packet, uint32_t *offset);
-
 #endif
