@@ -87,6 +87,16 @@ describe("packet:modify", function()
     end)
   end
 
+  it("leaves the padding of the link layer out", function()
+    for _, transport in ipairs({ udp("odd"), tcp("odd"), icmp6("odd") }) do
+      local build = transport.protocol == 58 and datagram.ip6 or datagram.ip4
+      local _, correct = build(transport)
+      local pkt = nfqueue.packet(correct .. ("\0"):rep(7))
+      pkt:modify(pkt:bytes())
+      assert.are.equal(correct, pkt.sent)
+    end
+  end)
+
   it("sends a UDP checksum of 0 as 0xffff", function()
     for _, family in ipairs({ { datagram.ip4, 20 }, { datagram.ip6, 40 } }) do
       local build, start = table.unpack(family)
