@@ -56,7 +56,7 @@ describe("the README", function()
     local path = unit.file(blocks[1])
     local environment = setmetatable({
       nfqueue = setmetatable({ load = function(name)
-        assert.are.equal("nodns.lua", name)
+        assert.are.equal("/tmp/nodns.lua", name)
         return nfqueue.load(path)
       end }, { __index = nfqueue }),
       bytes = question("\192\0\2\54"):bytes(),

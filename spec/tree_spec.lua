@@ -75,11 +75,11 @@ end
 describe("the top level", function()
   local REQUIRED = { "src", "lua", "scripts", "spec", "Makefile", "README.md", "LICENSE" }
   local present = {}
-  for name in net.must("ls -A"):gmatch("[^\n]+") do
-    present[name] = true
+  -- What is tracked, where git tells: a user's own files beside it are nobody's business.
+  local tracked, checkout = net.sh("git ls-files")
+  for name in (checkout and tracked or net.must("ls -A")):gmatch("[^\n]+") do
+    present[name:match("^[^/]+")] = true
   end
-  -- Unpacked from somewhere else it may lie among other things.
-  local checkout = present[".git"]
 
   it("holds nothing but what belongs there", function()
     local known = { build = true } -- everything made

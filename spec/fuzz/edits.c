@@ -68,6 +68,14 @@ static void finish_packet(struct run *run, struct nq_packet *packet, const uint8
 	hostile_give_bytes(old);
 }
 
+/* What the network header says of the packet's length; 0 when there is none. */
+static uint32_t claimed_length(const uint8_t *bytes, uint32_t length)
+{
+	if (length >= 20 && bytes[0] >> 4 == 4)
+		return get16(bytes + 2);
+	return length >= 40 && bytes[0] >> 4 == 6 ? get16(bytes + 4) + 40u : 0;
+}
+
 static void replace_packet(struct run *run, struct nq_packet *packet, const uint8_t *original)
 {
 	struct nq_packet before = *packet;
@@ -104,6 +112,13 @@ static void replace_packet(struct run *run, struct nq_packet *packet, const uint
 		CHECK(run, same_bytes(packet, &before, sizeof(before)));
 	} else {
 		CHECK(run, length > 0 && !nq_packet_truncated(&before));
+		if (fixup && packet->length != length) {
+			/* Only padding that the old packet had too is left out. */
+			CHECK(run, length == before.length);
+			CHECK(run, packet->length == claimed_length(old, before.length));
+			CHECK(run, packet->length == claimed_length(bytes, length));
+			length = packet->length;
+		}
 		CHECK(run, packet->data == before.spare && packet->length == length);
 		CHECK(run, !packet->dirty && packet->send & NQ_SEND_BYTES);
 		if (!fixup) {

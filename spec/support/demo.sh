@@ -13,6 +13,9 @@ cleanup() {
 	rm -rf "$folder"
 }
 trap cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # Waits until a command succeeds, at most 10 seconds.
 until_true() {

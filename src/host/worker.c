@@ -159,11 +159,15 @@ static void stop_all(struct worker *worker)
 static void log_ready(const struct worker *worker)
 {
 	const struct nq_memory *memory = worker->memory;
+	const char *threads = memory->lane_count == 1 ? "" : "s";
 
-	nq_log(NQ_LOG_INFO, "ready: %u queue%s from %u on, %u thread%s, worker pid %d",
-	       memory->queue_count, memory->queue_count == 1 ? "" : "s",
-	       worker->threads[0].lane.queues[0].number, memory->lane_count,
-	       memory->lane_count == 1 ? "" : "s", (int)getpid());
+	if (memory->queue_count == 1)
+		nq_log(NQ_LOG_INFO, "ready: queue %u, %u thread%s, worker pid %d",
+		       worker->threads[0].lane.queues[0].number, memory->lane_count, threads,
+		       (int)getpid());
+	else
+		nq_log(NQ_LOG_INFO, "ready: %u queues, %u thread%s, worker pid %d",
+		       memory->queue_count, memory->lane_count, threads, (int)getpid());
 }
 
 static void watch_threads(struct worker *worker, int stop_fd, bool (*interrupted)(void *context),

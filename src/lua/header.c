@@ -414,6 +414,19 @@ static int header_index(lua_State *L)
 	return 1;
 }
 
+static int header_newindex(lua_State *L)
+{
+	enum class class = (enum class)lua_tointeger(L, lua_upvalueindex(3));
+	uint32_t offset;
+
+	(void)check_header(L, class, "newindex", &offset);
+	if (!nq_names_find(lua_touserdata(L, lua_upvalueindex(2)), L, 2))
+		return unknown_field(L, class);
+	return luaL_error(
+		L, "%s field '%s' is read-only; bytes are changed with pkt:u8, u16, u32, patch",
+		class_names[class], lua_tostring(L, 2));
+}
+
 static int header_tostring(lua_State *L)
 {
 	enum class class = (enum class)lua_tointeger(L, lua_upvalueindex(3));
@@ -451,8 +464,10 @@ void nq_header_register(lua_State *L)
 		const luaL_Reg *methods;
 	} classes[CLASS_COUNT] = {
 		{ip_names, none}, {tcp_names, tcp_methods}, {udp_names, none}, {icmp_names, none}};
-	static const luaL_Reg metamethods[] = {
-		{"__index", header_index}, {"__tostring", header_tostring}, {NULL, NULL}};
+	static const luaL_Reg metamethods[] = {{"__index", header_index},
+					       {"__newindex", header_newindex},
+					       {"__tostring", header_tostring},
+					       {NULL, NULL}};
 
 	for (int class = 0; class < CLASS_COUNT; class ++) {
 		lua_newtable(L);

@@ -44,6 +44,9 @@ end
 -- @treturn table what argparse returns
 function exit.parse(parser, words)
   function parser.error(_, message)
+    if message == "too many arguments" then
+      message = message .. ": what is for the script or the command goes behind --"
+    end
     exit.fail(exit.USAGE, ("%s (see %s --help)"):format(message:gsub("%s*\n%s*", "; "), parser._name))
   end
   return parser:parse(words)

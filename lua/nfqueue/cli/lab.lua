@@ -12,8 +12,8 @@ local function parse(context)
     "Run a command in a private network: a loopback interface, whose outgoing packets all pass queue 0 "
       .. "(bypassed while nobody listens). Root is not needed; nothing outside is touched.")
     :usage("Usage: nfqueue lab [-q N|A-B] [--hook output|input|none] [--nft|--iptables] -- COMMAND [ARGUMENT...]")
-  parser:option("-q --queue", "queue number or range in the path (default 0)"):argname("<n>"):default("0")
-  parser:option("--hook", "where the rule sits; none: no rule (default output)")
+  parser:option("-q --queue", "queue number or range in the path"):argname("<n>"):default("0")
+  parser:option("--hook", "where the rule sits; none: no rule")
     :choices({ "output", "input", "none" }):default("output")
   parser:mutex(
     parser:flag("--nft", "make the rule with nft only"),
