@@ -1,30 +1,17 @@
 #include "lua/queue.h"
 
-#include <errno.h>
 #include <lauxlib.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lua/args.h"
+#include "lua/engine.h"
 
 static const char metatable_key, methods_key, objects_key;
 
 /* Steps of one process(): under a flood the host's loop gets its turn too. */
 enum { PROCESS_STEPS = 16 };
 
-struct nq_engine {
-	struct nq_memory *memory;
-	struct nq_loop *loop;
-	struct nq_lua_lane lane;
-	struct nq_state *state;
-	int socket;
-	unsigned opened; /* queues whose open hook went through: their close hook is owed */
-	unsigned count;
-	struct nq_queue *queues[];
-};
-
-static struct nq_queue *check_queue(lua_State *L, int index, const char *method)
+struct nq_queue *nq_queue_check(lua_State *L, int index, const char *method)
 {
 	struct nq_queue *queue = lua_touserdata(L, index);
 
@@ -91,250 +78,6 @@ int nq_queue_new(lua_State *L)
 	return 1;
 }
 
-static void add_counters(struct nq_counters *sum, const struct nq_counters *more)
-{
-	/* The struct is nothing but uint64_t. */
-	uint64_t *to = (uint64_t *)sum;
-	const uint64_t *from = (const uint64_t *)more;
-
-	for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
-		to[i] += from[i];
-}
-
-static void free_engine(struct nq_engine *engine)
-{
-	for (unsigned i = 0; i < engine->count; i++) {
-		struct nq_queue *queue = engine->queues[i];
-
-		if (queue->loop) {
-			add_counters(&queue->past,
-				     &queue->loop->queues[queue->position].memory->counters);
-			queue->past_enobufs += queue->loop->memory->enobufs;
-		}
-		queue->loop = NULL;
-		queue->engine = NULL;
-		queue->memory = NULL;
-	}
-	nq_cell_free(engine->lane.cell, &engine->state->unused);
-	nq_loop_free(engine->loop);
-	if (engine->socket >= 0)
-		close(engine->socket);
-	nq_memory_free(engine->memory);
-	free(engine);
-}
-
-/* The loop of the queues at stack indices 1 to count, not yet joined. Raises only for wrong queues.
- */
-static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *function,
-				     struct nq_failure *failure)
-{
-	struct nq_engine *engine;
-	uint16_t *numbers;
-	struct nq_settings *settings;
-	void **owners;
-	struct nq_state *state;
-	struct nq_cell *cell;
-
-	if (count == 0)
-		nq_arg_error(L, 1, function, "queue", "queue");
-	luaL_checkstack(L, (int)count + LUA_MINSTACK, "too many queues");
-	for (unsigned i = 0; i < count; i++) {
-		const struct nq_queue *queue = check_queue(L, (int)i + 1, function);
-
-		if (queue->threaded)
-			luaL_error(L, "queue %d belongs to nfqueue.run", queue->number);
-		if (queue->loop)
-			luaL_error(L, "queue %d is already running", queue->number);
-		for (unsigned k = 0; k < i; k++) {
-			if (check_queue(L, (int)k + 1, function)->number == queue->number)
-				luaL_error(L, "queue %d is given twice", queue->number);
-		}
-	}
-	state = nq_state_get(L);
-	cell = nq_cell_new(L, &state->unused);
-	/* From here to the end nothing raises. Scratch for the loop's making: one block, freed
-	 * below. */
-	engine = calloc(1, sizeof(*engine) + count * sizeof(engine->queues[0]));
-	settings = calloc(count, sizeof(*settings) + sizeof(*owners) + sizeof(*numbers));
-	if (!engine || !settings) {
-		nq_fail(failure, 1, ENOMEM, "not enough memory");
-		nq_cell_free(cell, &state->unused);
-		free(engine);
-		free(settings);
-		return NULL;
-	}
-	owners = (void **)(settings + count);
-	numbers = (uint16_t *)(owners + count);
-	engine->lane = (struct nq_lua_lane){.L = L, .cell = cell};
-	engine->lane.interruptible = nq_lua_can_interrupt();
-	engine->state = state;
-	engine->socket = -1;
-	for (unsigned i = 0; i < count; i++) {
-		struct nq_queue *queue = lua_touserdata(L, (int)i + 1);
-
-		engine->queues[engine->count++] = queue;
-		queue->engine = engine;
-		queue->position = i;
-		numbers[i] = queue->number;
-		settings[i] = queue->settings;
-		owners[i] = &queue->owner;
-	}
-	engine->socket = nq_socket_open();
-	if (engine->socket < 0) {
-		nq_fail(failure, 69, -engine->socket,
-			"cannot open a netfilter socket: %s (it needs "
-			"CONFIG_NETFILTER_NETLINK)",
-			strerror(-engine->socket));
-		goto out;
-	}
-	engine->memory = nq_memory_new(1, numbers, count);
-	if (engine->memory)
-		engine->loop = nq_loop_new(engine->memory, 0, engine->socket, settings, owners,
-					   nq_lua_judge, &engine->lane);
-	if (!engine->loop) {
-		nq_fail(failure, 1, errno, "cannot make the queue's loop: %s", strerror(errno));
-		goto out;
-	}
-	for (unsigned i = 0; i < count; i++) {
-		engine->queues[i]->loop = engine->loop;
-		engine->queues[i]->memory = engine->memory;
-	}
-	free(settings);
-	return engine;
-out:
-	free(settings);
-	free_engine(engine);
-	return NULL;
-}
-
-/*
- * Calls open of each queue: 0, or the message on the stack. As in a handler, a stop from a hook
- * waits until the hooks are through.
- */
-static int call_open(lua_State *L, struct nq_engine *engine)
-{
-	struct nq_loop *outer = engine->state->active;
-	int status = LUA_OK;
-
-	engine->state->active = engine->loop; /* for nfqueue.stop */
-	engine->lane.judging = true;
-	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
-		nq_queue_push_object(L, engine->queues[i]);
-		status = nq_script_call_hook(L, engine->queues[i]->script.open);
-		engine->opened += status == LUA_OK;
-	}
-	engine->lane.judging = false;
-	engine->state->active = outer;
-	return status == LUA_OK ? 0 : -1;
-}
-
-static void call_close(lua_State *L, struct nq_engine *engine)
-{
-	engine->lane.judging = true;
-	for (unsigned i = 0; i < engine->opened; i++) {
-		nq_queue_push_object(L, engine->queues[i]);
-		if (lua_isnil(L, -1)) {
-			lua_pop(L, 1); /* being collected: its hook has nothing to be called with */
-			continue;
-		}
-		if (nq_script_call_hook(L, engine->queues[i]->script.close) != LUA_OK) {
-			nq_log(NQ_LOG_ERROR, "close failed: %s", lua_tostring(L, -1));
-			lua_pop(L, 1);
-		}
-	}
-}
-
-/*
- * Leaves the kernel, calls close, frees. Called from whichever coroutine is running, which is where
- * the last handlers run; the one that opened the queue may be gone. Returns whether Ctrl-C was
- * among them.
- */
-static bool end_engine(lua_State *L, struct nq_engine *engine)
-{
-	struct nq_state *state = nq_state_get(L);
-	bool interrupted;
-
-	engine->lane.L = L;
-	nq_loop_leave(engine->loop);
-	if (state->active == engine->loop)
-		state->active = NULL;
-	call_close(L, engine);
-	interrupted = engine->lane.interrupted;
-	free_engine(engine);
-	return interrupted;
-}
-
-/* Opens and joins: the engine, or NULL with what shall be returned to Lua on the stack, *results of
- * it. */
-static struct nq_engine *begin(lua_State *L, unsigned count, const char *function, int *results)
-{
-	struct nq_failure failure = {.status = 0};
-	struct nq_engine *engine = make_engine(L, count, function, &failure);
-
-	if (!engine) {
-		*results = nq_push_failure(L, failure.error, failure.message);
-		return NULL;
-	}
-	if (call_open(L, engine) != 0) {
-		call_close(L, engine);
-		free_engine(engine);
-		lua_error(L);
-	}
-	if (nq_loop_join(engine->loop, &failure) != 0) {
-		call_close(L, engine);
-		free_engine(engine);
-		*results = nq_push_failure(L, failure.error, failure.message);
-		return NULL;
-	}
-	nq_loop_report_buffer(engine->loop);
-	return engine;
-}
-
-/*
- * The stock interpreter's Ctrl-C leaves a hook in its main thread, which raises wherever Lua runs
- * next. It is taken away here, so that the hooks of the script run, and raised by the caller.
- */
-static bool take_interrupt(lua_State *L, const struct nq_lua_lane *lane)
-{
-	lua_State *main;
-
-	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
-	main = lua_tothread(L, -1);
-	lua_pop(L, 1);
-	if (!main || !lua_gethook(main) || !nq_lua_interrupted(lane))
-		return false;
-	lua_sethook(main, NULL, 0, 0);
-	return true;
-}
-
-static int start(lua_State *L, const char *function)
-{
-	struct nq_state *state = nq_state_get(L);
-	struct nq_engine *engine;
-	bool interrupted;
-	int results = 0;
-	int error;
-
-	if (state->active)
-		return luaL_error(L, "a queue is already running in this state; start them "
-				     "together, or open them");
-	engine = begin(L, (unsigned)lua_gettop(L), function, &results);
-	if (!engine)
-		return results;
-	state->active = engine->loop;
-	do {
-		error = nq_loop_run(engine->loop);
-		interrupted = error == -EINTR && take_interrupt(L, &engine->lane);
-	} while (error == -EINTR && !interrupted);
-	interrupted |= end_engine(L, engine);
-	if (interrupted)
-		return luaL_error(L, "interrupted!");
-	if (error)
-		return nq_push_failure(L, -error, strerror(-error));
-	lua_pushboolean(L, 1);
-	return 1;
-}
-
 /***
 Start queues and loop in C until they are stopped.
 @function start
@@ -344,7 +87,7 @@ Start queues and loop in C until they are stopped.
 */
 int nq_queue_start(lua_State *L)
 {
-	return start(L, "start");
+	return nq_engine_start(L, "start");
 }
 
 /***
@@ -368,9 +111,9 @@ Bind, configure and loop in C until stopped.
 */
 static int queue_start(lua_State *L)
 {
-	check_queue(L, 1, "start");
+	nq_queue_check(L, 1, "start");
 	lua_settop(L, 1);
-	return start(L, "start");
+	return nq_engine_start(L, "start");
 }
 
 static bool is_judging(const struct nq_queue *queue)
@@ -387,7 +130,7 @@ is closed, after `process` when called from its handler. Does nothing on an idle
 */
 static int queue_stop(lua_State *L)
 {
-	struct nq_queue *queue = check_queue(L, 1, "stop");
+	struct nq_queue *queue = nq_queue_check(L, 1, "stop");
 	const struct nq_state *state = nq_state_get(L);
 
 	if (!queue->loop)
@@ -395,7 +138,7 @@ static int queue_stop(lua_State *L)
 	if (queue->threaded || state->active == queue->loop || is_judging(queue))
 		nq_loop_stop(queue->loop);
 	else
-		end_engine(L, queue->engine);
+		nq_engine_end(L, queue->engine);
 	return 0;
 }
 
@@ -409,20 +152,20 @@ static int queue_open(lua_State *L)
 	struct nq_engine *engine;
 	int results = 0;
 
-	check_queue(L, 1, "open");
+	nq_queue_check(L, 1, "open");
 	lua_settop(L, 1);
-	engine = begin(L, 1, "open", &results);
+	engine = nq_engine_begin(L, 1, "open", &results);
 	if (!engine)
 		return results;
 	if (engine->loop->stop)
-		end_engine(L, engine); /* its own open hook closed it */
+		nq_engine_end(L, engine); /* its own open hook closed it */
 	lua_settop(L, 1);
 	return 1;
 }
 
 static struct nq_loop *check_open(lua_State *L, const char *method)
 {
-	struct nq_queue *queue = check_queue(L, 1, method);
+	struct nq_queue *queue = nq_queue_check(L, 1, method);
 
 	if (!queue->loop)
 		luaL_error(L, "queue %d is not open", queue->number);
@@ -471,11 +214,11 @@ static int queue_process(lua_State *L)
 	state->active = outer;
 	before = loop->verdicts - before;
 	if (lane->interrupted) {
-		(void)end_engine(L, queue->engine);
+		(void)nq_engine_end(L, queue->engine);
 		return luaL_error(L, "interrupted!");
 	}
 	if (got < 0 || loop->stop) {
-		end_engine(L, queue->engine);
+		nq_engine_end(L, queue->engine);
 		if (got < 0)
 			return nq_push_failure(L, -got, strerror(-got));
 	}
@@ -489,7 +232,7 @@ Unbind an opened queue; on an idle queue it does nothing.
 */
 static int queue_close(lua_State *L)
 {
-	check_queue(L, 1, "close");
+	nq_queue_check(L, 1, "close");
 	return queue_stop(L);
 }
 
@@ -497,12 +240,12 @@ static int queue_close(lua_State *L)
  * runs. */
 static int queue_gc(lua_State *L)
 {
-	struct nq_queue *queue = check_queue(L, 1, "close");
+	struct nq_queue *queue = nq_queue_check(L, 1, "close");
 
 	if (queue->engine && queue->loop) {
 		queue->engine->lane.L = NULL;
 		nq_loop_leave(queue->loop);
-		free_engine(queue->engine);
+		nq_engine_free(queue->engine);
 	}
 	if (!queue->threaded && !queue->released)
 		nq_script_release(L, &queue->script);
@@ -526,7 +269,7 @@ and while it is bound and /proc can be read `kernel_queue_dropped kernel_user_dr
 */
 static int queue_stats(lua_State *L)
 {
-	struct nq_queue *queue = check_queue(L, 1, "stats");
+	struct nq_queue *queue = nq_queue_check(L, 1, "stats");
 	struct nq_counters counters = queue->past;
 	struct nq_counters present;
 	struct nq_proc_queue kernel = {0};
@@ -537,7 +280,7 @@ static int queue_stats(lua_State *L)
 	if (queue->loop) {
 		known = nq_loop_stats(queue->loop, &queue->loop->queues[queue->position], &present,
 				      &kernel) == 0;
-		add_counters(&counters, &present);
+		nq_counters_add(&counters, &present);
 		enobufs += queue->loop->memory->enobufs;
 		workers_lost = queue->memory->workers_lost;
 	}
@@ -584,7 +327,7 @@ What to wait for, as cqueues asks for it: always "r".
 */
 static int queue_events(lua_State *L)
 {
-	check_queue(L, 1, "events");
+	nq_queue_check(L, 1, "events");
 	lua_pushstring(L, "r");
 	return 1;
 }
@@ -597,7 +340,7 @@ readable.
 */
 static int queue_timeout(lua_State *L)
 {
-	check_queue(L, 1, "timeout");
+	nq_queue_check(L, 1, "timeout");
 	lua_pushnil(L);
 	return 1;
 }
@@ -620,14 +363,14 @@ Whether something is buffered outside the descriptor's sight, as LuaSocket's `se
 */
 static int queue_dirty(lua_State *L)
 {
-	check_queue(L, 1, "dirty");
+	nq_queue_check(L, 1, "dirty");
 	lua_pushboolean(L, 0);
 	return 1;
 }
 
 static int queue_tostring(lua_State *L)
 {
-	const struct nq_queue *queue = check_queue(L, 1, "tostring");
+	const struct nq_queue *queue = nq_queue_check(L, 1, "tostring");
 
 	lua_pushfstring(L, "queue %d (%s)", queue->number, queue->loop ? "bound" : "idle");
 	return 1;
@@ -636,7 +379,7 @@ static int queue_tostring(lua_State *L)
 /* `number`, `config`, and the methods; any other name raises. */
 static int queue_index(lua_State *L)
 {
-	struct nq_queue *queue = check_queue(L, 1, "index");
+	struct nq_queue *queue = nq_queue_check(L, 1, "index");
 
 	if (lua_type(L, 2) == LUA_TSTRING) {
 		const char *name = lua_tostring(L, 2);
@@ -661,7 +404,7 @@ static int queue_index(lua_State *L)
 
 static int queue_newindex(lua_State *L)
 {
-	check_queue(L, 1, "newindex");
+	nq_queue_check(L, 1, "newindex");
 	return luaL_error(L, "queue field '%s' is read-only", luaL_tolstring(L, 2, NULL));
 }
 

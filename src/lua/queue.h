@@ -37,6 +37,9 @@ void nq_queue_register(lua_State *L);
 struct nq_queue *nq_queue_push(lua_State *L, uint16_t number, const struct nq_script *script,
 			       const struct nq_settings *settings);
 
+/* The queue at `index`; raises, naming `method`, for anything else. */
+struct nq_queue *nq_queue_check(lua_State *L, int index, const char *method);
+
 /* Pushes the userdata that nq_queue_push made, by its address; nil when it was collected. */
 void nq_queue_push_object(lua_State *L, const void *queue);
 

@@ -1,0 +1,246 @@
+#include "lua/engine.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lua/args.h"
+
+void nq_counters_add(struct nq_counters *sum, const struct nq_counters *more)
+{
+	/* The struct is nothing but uint64_t. */
+	uint64_t *to = (uint64_t *)sum;
+	const uint64_t *from = (const uint64_t *)more;
+
+	for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+		to[i] += from[i];
+}
+
+void nq_engine_free(struct nq_engine *engine)
+{
+	for (unsigned i = 0; i < engine->count; i++) {
+		struct nq_queue *queue = engine->queues[i];
+
+		if (queue->loop) {
+			nq_counters_add(&queue->past,
+					&queue->loop->queues[queue->position].memory->counters);
+			queue->past_enobufs += queue->loop->memory->enobufs;
+		}
+		queue->loop = NULL;
+		queue->engine = NULL;
+		queue->memory = NULL;
+	}
+	nq_cell_free(engine->lane.cell, &engine->state->unused);
+	nq_loop_free(engine->loop);
+	if (engine->socket >= 0)
+		close(engine->socket);
+	nq_memory_free(engine->memory);
+	free(engine);
+}
+
+/* The loop of the queues at stack indices 1 to count, not yet joined. Raises only for wrong queues.
+ */
+static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *function,
+				     struct nq_failure *failure)
+{
+	struct nq_engine *engine;
+	uint16_t *numbers;
+	struct nq_settings *settings;
+	void **owners;
+	struct nq_state *state;
+	struct nq_cell *cell;
+
+	if (count == 0)
+		nq_arg_error(L, 1, function, "queue", "queue");
+	luaL_checkstack(L, (int)count + LUA_MINSTACK, "too many queues");
+	for (unsigned i = 0; i < count; i++) {
+		const struct nq_queue *queue = nq_queue_check(L, (int)i + 1, function);
+
+		if (queue->threaded)
+			luaL_error(L, "queue %d belongs to nfqueue.run", queue->number);
+		if (queue->loop)
+			luaL_error(L, "queue %d is already running", queue->number);
+		for (unsigned k = 0; k < i; k++) {
+			if (nq_queue_check(L, (int)k + 1, function)->number == queue->number)
+				luaL_error(L, "queue %d is given twice", queue->number);
+		}
+	}
+	state = nq_state_get(L);
+	cell = nq_cell_new(L, &state->unused);
+	/* From here to the end nothing raises. Scratch for the loop's making: one block, freed
+	 * below. */
+	engine = calloc(1, sizeof(*engine) + count * sizeof(engine->queues[0]));
+	settings = calloc(count, sizeof(*settings) + sizeof(*owners) + sizeof(*numbers));
+	if (!engine || !settings) {
+		nq_fail(failure, 1, ENOMEM, "not enough memory");
+		nq_cell_free(cell, &state->unused);
+		free(engine);
+		free(settings);
+		return NULL;
+	}
+	owners = (void **)(settings + count);
+	numbers = (uint16_t *)(owners + count);
+	engine->lane = (struct nq_lua_lane){.L = L, .cell = cell};
+	engine->lane.interruptible = nq_lua_can_interrupt();
+	engine->state = state;
+	engine->socket = -1;
+	for (unsigned i = 0; i < count; i++) {
+		struct nq_queue *queue = lua_touserdata(L, (int)i + 1);
+
+		engine->queues[engine->count++] = queue;
+		queue->engine = engine;
+		queue->position = i;
+		numbers[i] = queue->number;
+		settings[i] = queue->settings;
+		owners[i] = &queue->owner;
+	}
+	engine->socket = nq_socket_open();
+	if (engine->socket < 0) {
+		nq_fail(failure, 69, -engine->socket,
+			"cannot open a netfilter socket: %s (it needs "
+			"CONFIG_NETFILTER_NETLINK)",
+			strerror(-engine->socket));
+		goto out;
+	}
+	engine->memory = nq_memory_new(1, numbers, count);
+	if (engine->memory)
+		engine->loop = nq_loop_new(engine->memory, 0, engine->socket, settings, owners,
+					   nq_lua_judge, &engine->lane);
+	if (!engine->loop) {
+		nq_fail(failure, 1, errno, "cannot make the queue's loop: %s", strerror(errno));
+		goto out;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		engine->queues[i]->loop = engine->loop;
+		engine->queues[i]->memory = engine->memory;
+	}
+	free(settings);
+	return engine;
+out:
+	free(settings);
+	nq_engine_free(engine);
+	return NULL;
+}
+
+/*
+ * Calls open of each queue: 0, or the message on the stack. As in a handler, a stop from a hook
+ * waits until the hooks are through.
+ */
+static int call_open(lua_State *L, struct nq_engine *engine)
+{
+	struct nq_loop *outer = engine->state->active;
+	int status = LUA_OK;
+
+	engine->state->active = engine->loop; /* for nfqueue.stop */
+	engine->lane.judging = true;
+	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
+		nq_queue_push_object(L, engine->queues[i]);
+		status = nq_script_call_hook(L, engine->queues[i]->script.open);
+		engine->opened += status == LUA_OK;
+	}
+	engine->lane.judging = false;
+	engine->state->active = outer;
+	return status == LUA_OK ? 0 : -1;
+}
+
+static void call_close(lua_State *L, struct nq_engine *engine)
+{
+	engine->lane.judging = true;
+	for (unsigned i = 0; i < engine->opened; i++) {
+		nq_queue_push_object(L, engine->queues[i]);
+		if (lua_isnil(L, -1)) {
+			lua_pop(L, 1); /* being collected: its hook has nothing to be called with */
+			continue;
+		}
+		if (nq_script_call_hook(L, engine->queues[i]->script.close) != LUA_OK) {
+			nq_log(NQ_LOG_ERROR, "close failed: %s", lua_tostring(L, -1));
+			lua_pop(L, 1);
+		}
+	}
+}
+
+bool nq_engine_end(lua_State *L, struct nq_engine *engine)
+{
+	struct nq_state *state = nq_state_get(L);
+	bool interrupted;
+
+	engine->lane.L = L;
+	nq_loop_leave(engine->loop);
+	if (state->active == engine->loop)
+		state->active = NULL;
+	call_close(L, engine);
+	interrupted = engine->lane.interrupted;
+	nq_engine_free(engine);
+	return interrupted;
+}
+
+struct nq_engine *nq_engine_begin(lua_State *L, unsigned count, const char *function, int *results)
+{
+	struct nq_failure failure = {.status = 0};
+	struct nq_engine *engine = make_engine(L, count, function, &failure);
+
+	if (!engine) {
+		*results = nq_push_failure(L, failure.error, failure.message);
+		return NULL;
+	}
+	if (call_open(L, engine) != 0) {
+		call_close(L, engine);
+		nq_engine_free(engine);
+		lua_error(L);
+	}
+	if (nq_loop_join(engine->loop, &failure) != 0) {
+		call_close(L, engine);
+		nq_engine_free(engine);
+		*results = nq_push_failure(L, failure.error, failure.message);
+		return NULL;
+	}
+	nq_loop_report_buffer(engine->loop);
+	return engine;
+}
+
+/*
+ * The stock interpreter's Ctrl-C leaves a hook in its main thread, which raises wherever Lua runs
+ * next. It is taken away here, so that the hooks of the script run, and raised by the caller.
+ */
+static bool take_interrupt(lua_State *L, const struct nq_lua_lane *lane)
+{
+	lua_State *main;
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+	main = lua_tothread(L, -1);
+	lua_pop(L, 1);
+	if (!main || !lua_gethook(main) || !nq_lua_interrupted(lane))
+		return false;
+	lua_sethook(main, NULL, 0, 0);
+	return true;
+}
+
+int nq_engine_start(lua_State *L, const char *function)
+{
+	struct nq_state *state = nq_state_get(L);
+	struct nq_engine *engine;
+	bool interrupted;
+	int results = 0;
+	int error;
+
+	if (state->active)
+		return luaL_error(L, "a queue is already running in this state; start them "
+				     "together, or open them");
+	engine = nq_engine_begin(L, (unsigned)lua_gettop(L), function, &results);
+	if (!engine)
+		return results;
+	state->active = engine->loop;
+	do {
+		error = nq_loop_run(engine->loop);
+		interrupted = error == -EINTR && take_interrupt(L, &engine->lane);
+	} while (error == -EINTR && !interrupted);
+	interrupted |= nq_engine_end(L, engine);
+	if (interrupted)
+		return luaL_error(L, "interrupted!");
+	if (error)
+		return nq_push_failure(L, -error, strerror(-error));
+	lua_pushboolean(L, 1);
+	return 1;
+}
