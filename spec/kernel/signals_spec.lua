@@ -15,24 +15,6 @@ after_each(function()
   net.cleanup()
 end)
 
---- Waits for a word in the fifo `gate` at the packet that says "block"; accepts all.
-local GATED = [[
-  local args = ...
-  return function(pkt)
-    if pkt:find("block") then
-      io.stderr:write("blocked\n")
-      io.open(args.gate):read("l")
-    end
-    pkt:accept()
-  end
-]]
-
-local function wait_for_output(process, text)
-  net.wait_for(text, function()
-    return process:output():find(text, 1, true)
-  end)
-end
-
 -- As service managers, timeout(1) and a terminal's Ctrl-C send them.
 for _, signal in ipairs({ "TERM", "INT" }) do
   describe("SIG" .. signal .. " to the whole process group", function()
@@ -40,15 +22,15 @@ for _, signal in ipairs({ "TERM", "INT" }) do
       local gate = net.make_gate()
       net.queue_udp(PORT, 5, "")
       local run = net.start(("setsid %s run %s -q 5 --on-error drop -- gate=%s")
-        :format(net.command, net.file(GATED), gate))
-      wait_for_output(run, "ready:")
+        :format(net.command, net.file(net.GATED), gate))
+      run:await("ready:")
       box:send("block")
-      wait_for_output(run, "blocked")
+      run:await("blocked")
       for number = 1, 150 do
         box:send("packet " .. number)
       end
       net.must(("env kill -s %s -- -%d"):format(signal, run.pid)) -- not the shell's: it knows no groups
-      wait_for_output(run, "draining")
+      run:await("draining")
       net.open_gate(gate)
       assert.equal(0, run:join())
       assert.is_nil(net.queue(5))

@@ -15,24 +15,6 @@ after_each(function()
   net.cleanup()
 end)
 
---- Waits for a word in the fifo `gate` at the packet that says "block"; accepts all.
-local GATED = [[
-  local args = ...
-  return function(pkt)
-    if pkt:find("block") then
-      io.stderr:write("blocked\n")
-      io.open(args.gate):read("l")
-    end
-    pkt:accept()
-  end
-]]
-
-local function wait_for_output(process, text)
-  net.wait_for(text, function()
-    return process:output():find(text, 1, true)
-  end)
-end
-
 for _, signal in ipairs({ "TERM", "INT" }) do
   describe("SIG" .. signal, function()
     it("ends an idle command with 0 and unbinds the queue", function()
@@ -40,7 +22,7 @@ for _, signal in ipairs({ "TERM", "INT" }) do
       if why then
         return pending(why)
       end
-      local run = net.run(net.file(GATED) .. " -q 5")
+      local run = net.run(net.file(net.GATED) .. " -q 5")
       local worker = run:worker()
       assert.is_table(net.queue(5))
       run:signal(signal)
@@ -54,14 +36,14 @@ for _, signal in ipairs({ "TERM", "INT" }) do
         local gate = net.make_gate()
         -- No bypass: a packet without a listener is dropped, so none can come through by luck.
         net.queue_udp(PORT, 5, "")
-        local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(GATED), policy, gate))
+        local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(net.GATED), policy, gate))
         box:send("block")
-        wait_for_output(run, "blocked")
+        run:await("blocked")
         for number = 1, 150 do
           box:send("packet " .. number)
         end
         run:signal(signal)
-        wait_for_output(run, "draining")
+        run:await("draining")
         net.open_gate(gate)
         assert.equal(0, run:join())
         assert.is_nil(net.queue(5))
@@ -150,9 +132,9 @@ describe("a second signal", function()
       end]]) .. " -q 5")
       local worker = run:worker()
       box:send("anything")
-      wait_for_output(run, "stuck")
+      run:await("stuck")
       run:signal("TERM")
-      wait_for_output(run, "draining")
+      run:await("draining")
       assert.is_true(run:is_alive())
       run:signal(second)
       assert.equal(1, run:join())

@@ -21,18 +21,14 @@ after_each(function()
   net.cleanup()
 end)
 
-local function count(process, pattern)
-  return select(2, process:output():gsub(pattern, ""))
-end
-
 local function wait_for_worker(run, ready)
   net.wait_for("a new worker", function()
-    return count(run, "ready:") > ready
+    return run:count("ready:") > ready
   end, 20)
 end
 
 local function replace_worker(run)
-  local ready = count(run, "ready:")
+  local ready = run:count("ready:")
   net.must("kill -KILL " .. run:worker())
   wait_for_worker(run, ready)
 end
@@ -79,7 +75,7 @@ describe("workers killed under load", function()
       assert.equal(portid, queue.portid)
       assert.equal(0, queue.queue_dropped + queue.user_dropped)
       assert.equal(net.rule_packets("OUTPUT", "dpt:" .. PORT .. "%s*$"), net.rule_packets("INPUT", "dpt:" .. PORT))
-      assert.is_true(count(run, "died in the handler") <= 4)
+      assert.is_true(run:count("died in the handler") <= 4)
     end)
   end
 end)
@@ -93,7 +89,7 @@ describe("a worker that dies again and again", function()
     end
     -- Each has lived a second or was followed by a pause, twice the one before: at least 1.5 s in all.
     assert.is_true(uptime() - start >= 1)
-    assert.equal(5, count(run, "was killed by signal 9"))
+    assert.equal(5, run:count("was killed by signal 9"))
     -- Told to stop while nobody may be there to drain, it leaves.
     net.must("kill -KILL " .. run:worker())
     run:signal("TERM")

@@ -10,20 +10,6 @@ end
 local PORT = 4300
 local boxes
 
---- Waits for a word in the fifo `gate` at the packet that says "block"; drops "drop", accepts the rest.
-local GATED = [[
-  local args = ...
-  return function(pkt)
-    if pkt:find("block") then
-      io.stderr:write("blocked\n")
-      io.open(args.gate):read("l")
-    end
-    if pkt:find("drop") then
-      return pkt:drop()
-    end
-    pkt:accept()
-  end
-]]
 local ACCEPT = "return function(pkt) pkt:accept() end"
 
 before_each(function()
@@ -38,23 +24,13 @@ after_each(function()
   net.cleanup()
 end)
 
-local function count(process, pattern)
-  return select(2, process:output():gsub(pattern, ""))
-end
-
-local function wait_for_output(process, text)
-  net.wait_for(text, function()
-    return process:output():find(text, 1, true)
-  end)
-end
-
 --- Kill the worker and wait for the next one to judge: its pid.
 local function replace_worker(run)
   local old = run:worker()
-  local ready = count(run, "ready:")
+  local ready = run:count("ready:")
   net.must("kill -KILL " .. old)
   net.wait_for("a new worker", function()
-    return count(run, "ready:") > ready
+    return run:count("ready:") > ready
   end)
   local new = run:worker()
   assert.not_equal(old, new)
@@ -115,8 +91,8 @@ describe("a worker killed while idle", function()
     boxes[1]:send("after")
     assert.same({ "before", "after" }, boxes[1]:await("after"))
     assert.equal(0, net.queue(5).waiting)
-    assert.equal(1, count(run, "worker %(pid %d+%) was killed by signal 9 %(Killed%); starting another"))
-    assert.equal(0, count(run, "died in the handler"))
+    assert.equal(1, run:count("worker %(pid %d+%) was killed by signal 9 %(Killed%); starting another"))
+    assert.equal(0, run:count("died in the handler"))
     run:signal("TERM")
     assert.equal(0, run:join())
     assert.is_nil(net.queue(5))
@@ -139,7 +115,7 @@ describe("a worker killed while idle", function()
     end]]) .. " -q 5")
     for deaths = 0, 2 do
       boxes[1]:send("packet")
-      wait_for_output(run, "lost " .. deaths .. "\n")
+      run:await("lost " .. deaths .. "\n")
       replace_worker(run)
     end
   end)
@@ -157,7 +133,7 @@ describe("a worker killed in the handler", function()
         case.before, case.after), function()
       local gate = net.make_gate()
       net.queue_udp(PORT, 5, "")
-      local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(GATED), case.policy, gate))
+      local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(net.GATED), case.policy, gate))
       local expected = {}
       net.must("kill -STOP " .. run:worker()) -- the blocking packet and those around it are one batch
       for number = 1, case.before do
@@ -176,13 +152,13 @@ describe("a worker killed in the handler", function()
         end
       end
       net.must("kill -CONT " .. run:worker())
-      wait_for_output(run, "blocked")
+      run:await("blocked")
       replace_worker(run)
       boxes[1]:send("last")
       table.insert(expected, "last")
       assert.same(expected, boxes[1]:await("last"))
       assert.equal(0, net.queue(5).waiting)
-      assert.equal(1, count(run, "blocked"), "no worker is handed that packet again")
+      assert.equal(1, run:count("blocked"), "no worker is handed that packet again")
       -- The packet is reported: its number in the queue, one line about it, and bytes that include its text.
       local id, line, bytes = run:output():match("died in the handler of packet (%d+) of queue 5: (.-) %((%x+)%)")
       assert.equal(2 * case.before + 1, tonumber(id))
@@ -199,9 +175,9 @@ describe("a worker killed in the handler", function()
     for i = 1, 3 do
       net.queue_udp(PORT + i - 1, 4 + i, "")
     end
-    local run = net.run(("%s -q 5-7 --threads 1 --on-error drop -- gate=%s"):format(net.file(GATED), gate))
+    local run = net.run(("%s -q 5-7 --threads 1 --on-error drop -- gate=%s"):format(net.file(net.GATED), gate))
     boxes[2]:send("block")
-    wait_for_output(run, "blocked")
+    run:await("blocked")
     for number = 1, 100 do
       for _, box in ipairs(boxes) do
         box:send("packet " .. number)
@@ -222,9 +198,9 @@ describe("a worker killed in the handler", function()
     local gate = net.make_gate()
     net.queue_udp(PORT, 5, "")
     net.queue_udp(PORT + 1, 6, "")
-    local run = net.run(("%s -q 5-6 --threads 2 --on-error drop -- gate=%s"):format(net.file(GATED), gate))
+    local run = net.run(("%s -q 5-6 --threads 2 --on-error drop -- gate=%s"):format(net.file(net.GATED), gate))
     boxes[1]:send("block")
-    wait_for_output(run, "blocked")
+    run:await("blocked")
     boxes[2]:send("passes beside it")
     boxes[2]:await("passes beside it")
     boxes[1]:send("waits behind it")
@@ -247,7 +223,7 @@ describe("a worker killed in the handler", function()
     ]]) .. " -q 5 --on-error drop")
     boxes[1]:send("one", "poison 1", "two", "poison 2", "poison 3", "three", "last")
     assert.same({ "one", "two", "three", "last" }, boxes[1]:await("last"))
-    assert.equal(3, count(run, "died in the handler of packet"))
+    assert.equal(3, run:count("died in the handler of packet"))
     run:signal("TERM")
     assert.equal(0, run:join())
   end)

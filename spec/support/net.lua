@@ -88,6 +88,34 @@ function process:output()
   return net.read(self.log)
 end
 
+--- Wait until its output holds this text.
+function process:await(text)
+  net.wait_for(text, function()
+    return self:output():find(text, 1, true)
+  end)
+end
+
+--- How often the pattern is in its output.
+function process:count(pattern)
+  return select(2, self:output():gsub(pattern, ""))
+end
+
+--- A handler script that waits for a word in the fifo `gate` at the packet that says "block"; it drops what
+-- says "drop" and accepts the rest.
+net.GATED = [[
+  local args = ...
+  return function(pkt)
+    if pkt:find("block") then
+      io.stderr:write("blocked\n")
+      io.open(args.gate):read("l")
+    end
+    if pkt:find("drop") then
+      return pkt:drop()
+    end
+    pkt:accept()
+  end
+]]
+
 function process:signal(name)
   net.sh(("kill -%s %d"):format(name, self.pid))
 end
