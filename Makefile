@@ -66,7 +66,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-
 RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
 TEST_PACKAGES = lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
-	netcat-openbsd socat ethtool
+	netcat-openbsd socat ethtool nginx-light
 LINT_PACKAGES = lua-check clang-format cppcheck
 
 deps-build: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES)
@@ -83,8 +83,16 @@ demo: deps-demo
 	@sh spec/support/demo.sh $(BUILD)
 
 test: deps-test
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all support
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
+
+# Programs that specs use.
+support: $(BUILD)/support/relay
+
+$(BUILD)/support/%: spec/support/%.c
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
 # --- Checks ---------------------------------------------------------------------------------------------
 
@@ -107,7 +115,7 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omi
 
 # The specs again, on a build whose every access is watched, and hostile messages into the parser.
 asan: deps-test
-	@$(MAKE) --no-print-directory all BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
+	@$(MAKE) --no-print-directory all support BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
 	@$(MAKE) --no-print-directory hostile BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
@@ -120,7 +128,7 @@ deps-guest:
 
 # The kernel specs in Debian's own kernel, under emulation: nft queue, conntrack, bridges, netem, SELinux.
 test-guest: deps-guest
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all support
 	@sh spec/guest/test.sh $(SPECS)
 
 HOSTILE_OBJECTS = $(filter-out $(BUILD)/obj/lua/%,$(OBJECTS))
@@ -171,6 +179,6 @@ dist:
 clean:
 	rm -rf build
 
-.PHONY: all deps deps-build deps-demo deps-test deps-lint deps-guest demo test test-guest lint asan \
-	hostile bench install \
+.PHONY: all deps deps-build deps-demo deps-test deps-lint deps-guest demo support test test-guest \
+	lint asan hostile bench install \
 	uninstall dist clean

@@ -194,18 +194,24 @@ end
 local host = {}
 host.__index = host
 
---- Another host: a network namespace behind a pair of virtual Ethernet interfaces, `interface` here and eth0
--- there. `enter` is what goes before a command to run it there. It outlives traffic.cleanup, until `remove`.
-function traffic.host(interface, mac)
+--- A network namespace of its own, for as long as it takes, at most 600 s: `enter` is what goes before a command to
+-- run it there. It outlives traffic.cleanup, until `remove`.
+function traffic.namespace()
   local pid = math.tointeger(tonumber(net.must("unshare -n sleep 600 >/dev/null 2>&1 & echo $!")))
-  local self = setmetatable({ pid = pid, interface = interface, enter = ("nsenter -t %d -n "):format(pid) }, host)
   local own = net.must("readlink /proc/self/ns/net")
   net.wait_for("a namespace", function()
     local other, done = net.sh(("readlink /proc/%d/ns/net"):format(pid))
     return done and other ~= own
   end)
+  return setmetatable({ pid = pid, enter = ("nsenter -t %d -n "):format(pid) }, host)
+end
+
+--- Another host: a namespace behind a pair of virtual Ethernet interfaces, `interface` here and eth0 there.
+function traffic.host(interface, mac)
+  local self = traffic.namespace()
+  self.interface = interface
   net.must(("ip link add name %s type veth peer name eth0 %s netns %d")
-    :format(interface, mac and "address " .. mac or "", pid))
+    :format(interface, mac and "address " .. mac or "", self.pid))
   net.must(("ip link set %s up; %s ip link set eth0 up"):format(interface, self.enter))
   return self
 end
@@ -218,7 +224,10 @@ function host:address(here, there, bits)
 end
 
 function host:remove()
-  net.sh(("kill -KILL %d; ip link delete %s"):format(self.pid, self.interface))
+  net.sh(("kill -KILL %d"):format(self.pid))
+  if self.interface then
+    net.sh("ip link delete " .. self.interface)
+  end
 end
 
 local CHECKSUM_ERRORS = {
@@ -228,8 +237,8 @@ local CHECKSUM_ERRORS = {
   { "/proc/net/snmp6", "Udp6InCsumErrors" },
 }
 
-local function read_snmp(path, group, name)
-  local names, values = net.read(path):match(group .. ": (%a[^\n]*)\n" .. group .. ": ([^\n]*)")
+local function read_snmp(text, group, name)
+  local names, values = text:match(group .. ": (%a[^\n]*)\n" .. group .. ": ([^\n]*)")
   local next_value = values:gmatch("%S+")
   for column in names:gmatch("%S+") do
     local value = next_value()
@@ -237,17 +246,23 @@ local function read_snmp(path, group, name)
       return math.tointeger(tonumber(value))
     end
   end
-  error(("%s has no %s %s"):format(path, group, name))
+  error(("no %s %s in %s"):format(group, name, text))
 end
 
---- How many packets the receivers of this namespace have refused for a checksum or a bad header.
-function traffic.checksum_errors()
+--- How many packets the receivers of this namespace, or of that of another host, have refused for a checksum or a
+-- bad header.
+function traffic.checksum_errors(other)
+  local texts = {}
+  for _, path in ipairs({ "/proc/net/snmp", "/proc/net/snmp6" }) do
+    texts[path] = other and net.must(other.enter .. "cat " .. path) or net.read(path)
+  end
   local sum = 0
   for _, item in ipairs(CHECKSUM_ERRORS) do
+    local text = texts[item[1]]
     if item[3] then
-      sum = sum + read_snmp(table.unpack(item))
+      sum = sum + read_snmp(text, item[2], item[3])
     else
-      sum = sum + math.tointeger(tonumber(net.read(item[1]):match(item[2] .. "%s+(%d+)")))
+      sum = sum + math.tointeger(tonumber(text:match(item[2] .. "%s+(%d+)")))
     end
   end
   return sum
