@@ -4,10 +4,20 @@
  */
 #include "hostile.h"
 #include "packet/edit.h"
+#include "packet/header.h"
+#include "packet/tuple.h"
+
+/* What is only remembered is no change. */
+static struct nq_packet remember(struct nq_packet *packet)
+{
+	(void)nq_packet_layout(packet);
+	nq_tuple_freeze(packet);
+	return *packet;
+}
 
 static void patch_packet(struct run *run, struct nq_packet *packet)
 {
-	struct nq_packet before = *packet;
+	struct nq_packet before = remember(packet);
 	uint8_t bytes[64];
 	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
 	uint32_t offset = below(run, packet->length + 1);
@@ -31,7 +41,7 @@ static void patch_packet(struct run *run, struct nq_packet *packet)
 		CHECK(run, same_bytes(packet, &before, sizeof(before)));
 	} else {
 		CHECK(run, !nq_packet_truncated(&before));
-		CHECK(run, packet->dirty && packet->leaving <= packet->length);
+		CHECK(run, packet->dirty && packet->change.leaving <= packet->length);
 		CHECK(run, packet->data == before.data && packet->length == before.length);
 		copy_bytes(old + offset, bytes, length);
 		CHECK(run, same_bytes(packet->data, old, packet->length));
@@ -41,7 +51,7 @@ static void patch_packet(struct run *run, struct nq_packet *packet)
 
 static void finish_packet(struct run *run, struct nq_packet *packet, const uint8_t *original)
 {
-	struct nq_packet before = *packet;
+	struct nq_packet before = remember(packet);
 	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
 	bool fixup = !one_in(run, 4);
 	const char *reason = nq_edit_finish(packet, fixup);
@@ -56,9 +66,11 @@ static void finish_packet(struct run *run, struct nq_packet *packet, const uint8
 	} else {
 		CHECK(run, !packet->dirty && packet->send & NQ_SEND_BYTES);
 		if (fixup && hostile_is_ip(packet->data, packet->length)) {
-			CHECK(run, packet->length == before.leaving);
-			hostile_verify(run, packet->data, packet->length);
-			follows = hostile_verify_share(run, original, packet->data, packet->length);
+			CHECK(run, packet->length == before.change.leaving);
+			follows = hostile_verify_share(run, original, packet->data, packet->length,
+						       packet->csum_complete);
+			hostile_verify(run, packet->data, packet->length,
+				       hostile_claimed_udp(original, packet->length), follows);
 			hostile_verify_untouched(run, old, packet->data, packet->length, follows);
 		} else {
 			CHECK(run, packet->length == before.length);
@@ -78,7 +90,7 @@ static uint32_t claimed_length(const uint8_t *bytes, uint32_t length)
 
 static void replace_packet(struct run *run, struct nq_packet *packet, const uint8_t *original)
 {
-	struct nq_packet before = *packet;
+	struct nq_packet before = remember(packet);
 	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
 	uint8_t bytes[PACKET_CASE_MAX];
 	uint32_t length = packet->length;
@@ -125,12 +137,13 @@ static void replace_packet(struct run *run, struct nq_packet *packet, const uint
 			CHECK(run, same_bytes(packet->data, bytes, length));
 		} else {
 			if (length <= before.length)
-				follows = hostile_verify_share(run, original, packet->data, length);
+				follows = hostile_verify_share(run, original, packet->data, length,
+							       false);
 			hostile_verify_untouched(run, bytes, packet->data, length, follows);
 			hostile_verify_preserved(run, original, before.length, packet->data,
 						 length);
 			if (hostile_is_ip(old, before.length))
-				hostile_verify(run, packet->data, length);
+				hostile_verify(run, packet->data, length, 0, follows);
 		}
 	}
 	hostile_give_bytes(block);

@@ -159,8 +159,13 @@ bool hostile_is_ip(const uint8_t *bytes, size_t length);
 /* nq_layout_read says what an own walk says. */
 void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length);
 
-/* What a completed packet must be. */
-void hostile_verify(struct run *run, const uint8_t *bytes, size_t length);
+/* What a completed packet must be; `udp`: the length its UDP header had and keeps, 0: to the end;
+ * `follows`: its transport checksum is judged by hostile_verify_share. */
+void hostile_verify(struct run *run, const uint8_t *bytes, size_t length, size_t udp,
+		    size_t follows);
+
+/* What a UDP header rightly says of its length; 0 for anything else. */
+size_t hostile_claimed_udp(const uint8_t *bytes, size_t length);
 
 /*
  * Completion writes lengths and checksums, nothing else; `follows`: offset of a checksum that is
@@ -174,10 +179,12 @@ void hostile_verify_preserved(struct run *run, const uint8_t *old, size_t old_le
 			      const uint8_t *now, size_t length);
 
 /*
- * A first fragment that was edited adds to the sum of its datagram what it added before. Returns
- * the offset of its checksum, which is free to change, or 0. Both are `length` bytes.
+ * A first fragment that was edited adds to the sum of its datagram what it added before, and with
+ * `exact` so does a whole packet. Returns the offset of its checksum, which is free to change, or 0
+ * where it is summed anew. Both are `length` bytes.
  */
-size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *now, size_t length);
+size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *now, size_t length,
+			    bool exact);
 
 /* --- edits.c: packets edited --- */
 

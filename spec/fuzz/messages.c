@@ -37,7 +37,7 @@ static void test_fields(struct run *run)
 	CHECK(run, packet.uid == 1000 && packet.gid == 1001 && packet.cgroup == 0x100001);
 	CHECK(run, packet.secctx_length == 15 && packet.l2header_length == 14);
 	CHECK(run, packet.vlan_proto == 0x8100 && packet.vlan_tci == 0x2005);
-	CHECK(run, packet.csum_not_ready && packet.gso);
+	CHECK(run, !packet.csum_complete && packet.gso);
 	CHECK(run, packet.length == sizeof(hostile_udp));
 }
 

@@ -96,7 +96,7 @@ static void test_complete(struct run *run, const uint8_t *bytes, size_t length)
 	if (reason) {
 		CHECK(run, same_bytes(block, bytes, length));
 	} else {
-		hostile_verify(run, block, length);
+		hostile_verify(run, block, length, 0, 0);
 		hostile_verify_untouched(run, bytes, block, length, 0);
 		once = hostile_take_bytes(block, length);
 		CHECK(run, nq_edit_complete(once, (uint32_t)length) == NULL);
@@ -124,6 +124,7 @@ static void test_random_packets(struct run *run, uint64_t count)
 		packet.data = block;
 		packet.length = (uint32_t)run->length;
 		packet.spare = run->spare;
+		packet.csum_complete = one_in(run, 2);
 		if (one_in(run, 16)) {
 			packet.have |= NQ_HAVE_WIRE_LENGTH;
 			packet.wire_length = packet.length - 1 + below(run, 3);
@@ -148,7 +149,7 @@ static void test_udp_zero(struct run *run)
 	memcpy(bytes + 28, bytes + 26, 2); /* the payload makes up the sum */
 	CHECK(run, !nq_edit_complete(bytes, sizeof(hostile_udp)));
 	CHECK(run, get16(bytes + 26) == 0xffff);
-	hostile_verify(run, bytes, sizeof(hostile_udp));
+	hostile_verify(run, bytes, sizeof(hostile_udp), 0, 0);
 	hostile_give_bytes(bytes);
 }
 
@@ -178,7 +179,7 @@ static void test_sizes(struct run *run)
 
 		CHECK(run, good == cases[i].good);
 		if (good)
-			hostile_verify(run, packet.data, packet.length);
+			hostile_verify(run, packet.data, packet.length, 0, 0);
 		packet.data = data;
 		packet.length = sizeof(hostile_udp);
 		good = !nq_edit_replace(&packet, bytes, cases[i].length, false);

@@ -141,23 +141,56 @@ static size_t field_at(const struct place *place)
 	}
 }
 
+/* SCTP's checksum is a CRC, which is completed where all of the packet is there. */
+static bool has_crc(const struct place *place, size_t length)
+{
+	return place->protocol == IPPROTO_SCTP && !place->fragment &&
+	       length - place->transport >= 12;
+}
+
 /* The same where it is summed anew: a fragment has not all that it covers. */
 static size_t checksum_at(const struct place *place)
 {
 	return place->fragment ? 0 : field_at(place);
 }
 
+size_t hostile_claimed_udp(const uint8_t *bytes, size_t length)
+{
+	struct place place = locate(bytes, length);
+	size_t size = length - place.transport, claimed;
+
+	if (!place.version || place.fragment || place.protocol != IPPROTO_UDP || size < 8)
+		return 0;
+	claimed = get16(bytes + place.transport + 4);
+	return claimed >= 8 && claimed <= size ? claimed : 0;
+}
+
+/* A TCP header that lies within the packet. */
+static bool has_tcp(const uint8_t *bytes, size_t size)
+{
+	size_t header = size >= 20 ? (bytes[12] >> 4) * 4U : 0;
+
+	return header >= 20 && header <= size;
+}
+
 /*
- * Offset of the checksum of a first fragment of `length` bytes, 0 for anything else. It follows
- * edits: what the fragment adds to the sum of its datagram, the checksum included, must stay.
+ * Offset of a checksum that follows edits, 0 where it is summed anew: that of a first fragment, and
+ * with `exact` of a whole packet. What its bytes add to the sum, the checksum included, must stay.
  */
-static size_t follows_at(const uint8_t *bytes, size_t length)
+static size_t follows_at(const uint8_t *bytes, size_t length, bool exact)
 {
 	struct place place = locate(bytes, length);
 	size_t field = field_at(&place), at = place.transport + field;
 
-	if (!place.version || !place.fragment || place.later || !field || length < at + 2 ||
+	if (!place.version || place.later || !field || length < at + 2 ||
 	    (place.protocol == IPPROTO_UDP && get16(bytes + at) == 0))
+		return 0;
+	if (place.fragment)
+		return at;
+	if (!exact || length < place.transport + 4 ||
+	    (place.protocol == IPPROTO_UDP && !hostile_claimed_udp(bytes, length)) ||
+	    (place.protocol == IPPROTO_TCP &&
+	     !has_tcp(bytes + place.transport, length - place.transport)))
 		return 0;
 	return at;
 }
@@ -166,15 +199,30 @@ static bool same_share(const struct place *place, const uint8_t *old, const uint
 		       size_t length)
 {
 	bool pseudo = place->protocol != IPPROTO_ICMP;
-	uint32_t before = pseudo ? add_pseudo(place, old, length) : 0;
-	uint32_t after = pseudo ? add_pseudo(place, now, length) : 0;
-	size_t size = length - place->transport;
+	size_t udp = hostile_claimed_udp(old, length);
+	size_t size = udp ? udp : length - place->transport;
+	uint32_t before = pseudo ? add_pseudo(place, old, place->transport + size) : 0;
+	uint32_t after = pseudo ? add_pseudo(place, now, place->transport + size) : 0;
 
 	return add_words(before, old + place->transport, size) % 0xffff ==
 	       add_words(after, now + place->transport, size) % 0xffff;
 }
 
-void hostile_verify(struct run *run, const uint8_t *bytes, size_t length)
+/* RFC 9260 appendix A, a bit at a time. */
+static uint32_t crc32c(const uint8_t *bytes, size_t length)
+{
+	uint32_t crc = 0xffffffff;
+
+	for (size_t i = 0; i < length; i++) {
+		crc ^= i >= 8 && i < 12 ? 0 : bytes[i]; /* its own field counts as 0 */
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+	}
+	return ~crc;
+}
+
+void hostile_verify(struct run *run, const uint8_t *bytes, size_t length, size_t udp,
+		    size_t follows)
 {
 	struct place place = locate(bytes, length);
 	size_t size = length - place.transport, checksum = checksum_at(&place);
@@ -189,17 +237,29 @@ void hostile_verify(struct run *run, const uint8_t *bytes, size_t length)
 	} else {
 		CHECK(run, get16(bytes + 4) == length - 40);
 	}
+	if (has_crc(&place, length)) {
+		uint32_t crc = crc32c(transport, size);
+
+		for (unsigned i = 0; i < 4; i++)
+			CHECK(run, transport[8 + i] == (uint8_t)(crc >> 8 * i));
+	}
 	if (!checksum || !CHECK(run, size >= checksum + 2))
+		return;
+	if (place.protocol == IPPROTO_UDP) {
+		if (udp)
+			size = udp;
+		CHECK(run, get16(transport + 4) == size);
+	}
+	if (follows)
 		return;
 	if (place.protocol == IPPROTO_ICMP) {
 		CHECK(run, sums_up(add_words(0, transport, size)));
 		return;
 	}
-	CHECK(run, sums_up(add_words(add_pseudo(&place, bytes, length), transport, size)));
-	if (place.protocol == IPPROTO_UDP) {
-		CHECK(run, get16(transport + 4) == size);
+	CHECK(run, sums_up(add_words(add_pseudo(&place, bytes, place.transport + size), transport,
+				     size)));
+	if (place.protocol == IPPROTO_UDP)
 		CHECK(run, get16(transport + 6) != 0);
-	}
 }
 
 static bool within(size_t i, size_t start, size_t length)
@@ -208,13 +268,15 @@ static bool within(size_t i, size_t start, size_t length)
 }
 
 /* Whether completion writes this byte. */
-static bool is_completed(const struct place *place, size_t i)
+static bool is_completed(const struct place *place, size_t i, size_t length)
 {
 	size_t checksum = checksum_at(place);
 
 	if (place->version == 4 && (within(i, 2, 2) || within(i, 10, 2)))
 		return true;
 	if (place->version == 6 && within(i, 4, 2))
+		return true;
+	if (has_crc(place, length) && within(i, place->transport + 8, 4))
 		return true;
 	if (!checksum)
 		return false;
@@ -228,7 +290,7 @@ void hostile_verify_untouched(struct run *run, const uint8_t *old, const uint8_t
 	struct place place = locate(now, length);
 
 	for (size_t i = 0; i < length; i++) {
-		if (old[i] == now[i] || is_completed(&place, i) ||
+		if (old[i] == now[i] || is_completed(&place, i, length) ||
 		    (follows && within(i, follows, 2)))
 			continue;
 		CHECK(run, !"a byte that is no length or checksum changed");
@@ -236,14 +298,16 @@ void hostile_verify_untouched(struct run *run, const uint8_t *old, const uint8_t
 	}
 }
 
-size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *now, size_t length)
+size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *now, size_t length,
+			    bool exact)
 {
 	struct place place = locate(old, length);
-	size_t follows = follows_at(old, length);
+	size_t follows = follows_at(old, length, exact);
 
 	/* With another transport there is nothing to hold it against. */
-	if (follows && locate(now, length).protocol == place.protocol)
-		CHECK(run, same_share(&place, old, now, length));
+	if (!follows || locate(now, length).protocol != place.protocol)
+		return 0;
+	CHECK(run, same_share(&place, old, now, length));
 	return follows;
 }
 

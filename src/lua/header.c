@@ -8,6 +8,7 @@
 #include "lua/names.h"
 #include "packet/bytes.h"
 #include "packet/edit.h"
+#include "packet/option.h"
 #include "packet/print.h"
 
 /* One class a protocol; `ip4` and `ip6` are the same class as `ip`. */

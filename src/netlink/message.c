@@ -119,7 +119,8 @@ static void read_attribute(struct nq_packet *packet, uint16_t type, uint8_t *val
 		if (length < 4)
 			return;
 		info = nq_get_u32(value);
-		packet->csum_not_ready = info & NFQA_SKB_CSUMNOTREADY;
+		/* Of a segment still to be cut, only the pseudo-header is summed. */
+		packet->csum_complete = !(info & (NFQA_SKB_CSUMNOTREADY | NFQA_SKB_GSO));
 		packet->gso = info & NFQA_SKB_GSO;
 		return;
 	case NFQA_UID:
@@ -162,6 +163,7 @@ static enum nq_message_kind read_packet(struct nq_packet *packet, uint8_t *bytes
 		return NQ_MESSAGE_IGNORED;
 	memcpy(&family, bytes + NLMSG_HDRLEN, sizeof(family));
 	nq_packet_reset(packet);
+	packet->csum_complete = true; /* unless NFQA_SKB_INFO says otherwise */
 	packet->family = family.nfgen_family;
 	packet->queue = be16toh(family.res_id);
 	while (nq_attribute_next(bytes, end, &offset, &type, &value, &length))

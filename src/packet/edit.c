@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "packet/bytes.h"
-#include "packet/checksum.h"
-#include "packet/layout.h"
+#include "packet/complete.h"
+#include "packet/header.h"
+#include "packet/option.h"
+#include "packet/tuple.h"
 
 /* A larger copy helps, unless it is as large as a message can be. */
 static const char *truncated_reason(const struct nq_packet *packet)
@@ -20,110 +22,12 @@ static const char *truncated_reason(const struct nq_packet *packet)
 static const char later_fragment[] =
 	"it is a later fragment: the checksum over it lies in the first";
 static const char headers_cut[] = "its headers reach beyond its end";
-
-/* RFC 793/768 (IPv4) and RFC 8200 section 8.1 (IPv6) pseudo-headers. */
-static uint64_t pseudo_header_sum(const struct nq_layout *layout, const uint8_t *bytes,
-				  uint32_t length)
-{
-	uint8_t tail[8] = {0};
-	uint64_t sum;
-
-	nq_put_u32(tail, length);
-	tail[7] = layout->protocol;
-	sum = nq_checksum_add(0, tail, sizeof(tail));
-	if (layout->version == 4)
-		return nq_checksum_add(sum, bytes + 12, 8);
-	sum = nq_checksum_add(sum, bytes + 8, 16);
-	return nq_checksum_add(sum, bytes + (layout->routing_dest ? layout->routing_dest : 24), 16);
-}
-
-static void write_checksum(uint8_t *bytes, uint32_t at, uint32_t length, uint64_t sum, bool udp)
-{
-	uint16_t checksum;
-
-	memset(bytes + at, 0, 2);
-	checksum = nq_checksum_fold(nq_checksum_add(sum, bytes, length));
-	if (udp && checksum == 0)
-		checksum = 0xffff;
-	memcpy(bytes + at, &checksum, 2);
-}
-
-/* NULL when the transport's own header is all there. */
-static const char *check_transport(const struct nq_layout *layout, const uint8_t *bytes,
-				   uint32_t length)
-{
-	uint32_t size = length - layout->transport;
-
-	switch (layout->protocol) {
-	case IPPROTO_TCP: {
-		uint32_t header;
-
-		if (size < 20)
-			return "its TCP header is cut short";
-		header = (uint32_t)(bytes[layout->transport + 12] >> 4) * 4;
-		if (header < 20 || header > size)
-			return "its TCP data offset points outside the packet";
-		return NULL;
-	}
-	case IPPROTO_UDP:
-		return size < 8 ? "its UDP header is cut short" : NULL;
-	case IPPROTO_ICMP:
-	case IPPROTO_ICMPV6:
-		return size < 4 ? "its ICMP header is cut short" : NULL;
-	default:
-		return NULL;
-	}
-}
-
-static bool is_fragment(const struct nq_layout *layout)
-{
-	return layout->more_fragments || layout->frag_offset;
-}
-
-static const char *check_whole(const struct nq_layout *layout, const uint8_t *bytes,
-			       uint32_t length)
-{
-	if (layout->version == 0)
-		return "it is neither IPv4 nor IPv6, or shorter than its IP header";
-	if (layout->cut)
-		return headers_cut;
-	return is_fragment(layout) ? NULL : check_transport(layout, bytes, length);
-}
-
-static void complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length)
-{
-	uint8_t *transport = bytes + layout->transport;
-	uint32_t size = length - layout->transport;
-
-	if (layout->version == 4) {
-		nq_put_u16(bytes + 2, length);
-		write_checksum(bytes, 10, layout->transport, 0, false);
-	} else {
-		nq_put_u16(bytes + 4, length - 40);
-	}
-	if (is_fragment(layout))
-		return; /* the checksum covers bytes that are not here */
-	switch (layout->protocol) {
-	case IPPROTO_TCP:
-		write_checksum(transport, 16, size, pseudo_header_sum(layout, bytes, size), false);
-		break;
-	case IPPROTO_UDP:
-		nq_put_u16(transport + 4, size);
-		write_checksum(transport, 6, size, pseudo_header_sum(layout, bytes, size), true);
-		break;
-	case IPPROTO_ICMP:
-		if (layout->version == 4)
-			write_checksum(transport, 2, size, 0, false);
-		break;
-	case IPPROTO_ICMPV6:
-		if (layout->version == 6)
-			write_checksum(transport, 2, size, pseudo_header_sum(layout, bytes, size),
-				       false);
-		break;
-	default:
-		break;
-	}
-}
+static const char fragment_length[] = "it is a fragment: its length decides where the others go";
+static const char tcp_length[] =
+	"a TCP payload of another length breaks the sequence numbers of the connection (see "
+	"nfqueue.rewrite)";
+static const char too_long[] = "the new content is longer than 65531 bytes";
+static const char empty[] = "the new content is empty";
 
 const char *nq_edit_complete(uint8_t *bytes, uint32_t length)
 {
@@ -131,78 +35,10 @@ const char *nq_edit_complete(uint8_t *bytes, uint32_t length)
 	const char *reason;
 
 	nq_layout_read(&layout, bytes, length);
-	reason = check_whole(&layout, bytes, length);
+	reason = nq_complete_check(&layout, bytes, length);
 	if (!reason)
-		complete(&layout, bytes, length);
+		nq_complete(&layout, bytes, length, NULL);
 	return reason;
-}
-
-/* Offset of the checksum in a transport header; 0: none that is completed here. */
-static uint32_t checksum_offset(const struct nq_layout *layout)
-{
-	switch (layout->protocol) {
-	case IPPROTO_TCP:
-		return 16;
-	case IPPROTO_UDP:
-		return 6;
-	case IPPROTO_ICMP:
-		return layout->version == 4 ? 2 : 0;
-	case IPPROTO_ICMPV6:
-		return layout->version == 6 ? 2 : 0;
-	default:
-		return 0;
-	}
-}
-
-/* What a first fragment contributes to its transport checksum, the checksum itself left out. */
-static uint64_t fragment_sum(const struct nq_layout *layout, const uint8_t *bytes, uint32_t length,
-			     uint32_t at)
-{
-	const uint8_t *transport = bytes + layout->transport;
-	uint64_t sum = 0;
-
-	if (layout->protocol != IPPROTO_ICMP)
-		sum = pseudo_header_sum(layout, bytes, 0);
-	sum = nq_checksum_add(sum, transport, at);
-	return nq_checksum_add(sum, transport + at + 2, length - layout->transport - at - 2);
-}
-
-/*
- * The checksum of a first fragment follows a change of its bytes: the rest of the datagram is
- * elsewhere and stays, so the difference is exact (RFC 1624, equation 3). A UDP checksum of 0 means
- * there is none.
- */
-static void fragment_before(struct nq_fragment *fragment, const struct nq_layout *layout,
-			    const uint8_t *bytes, uint32_t length)
-{
-	uint32_t at = checksum_offset(layout);
-
-	fragment->at = 0;
-	if (!layout->version || layout->cut || !is_fragment(layout) || layout->frag_offset || !at ||
-	    length - layout->transport < at + 2)
-		return;
-	memcpy(&fragment->checksum, bytes + layout->transport + at, 2);
-	if (fragment->checksum == 0 && layout->protocol == IPPROTO_UDP)
-		return;
-	fragment->at = at;
-	fragment->sum = fragment_sum(layout, bytes, length, at);
-}
-
-static void fragment_after(const struct nq_fragment *fragment, const struct nq_layout *layout,
-			   uint8_t *bytes, uint32_t length)
-{
-	uint64_t sum;
-	uint16_t checksum;
-
-	if (!fragment->at || checksum_offset(layout) != fragment->at)
-		return; /* or the protocol is another one now */
-	sum = (uint16_t)~fragment->checksum;
-	sum += nq_checksum_fold(fragment->sum);
-	sum += (uint16_t)~nq_checksum_fold(fragment_sum(layout, bytes, length, fragment->at));
-	checksum = nq_checksum_fold(sum);
-	if (checksum == 0 && layout->protocol == IPPROTO_UDP)
-		checksum = 0xffff;
-	memcpy(bytes + layout->transport + fragment->at, &checksum, 2);
 }
 
 static bool changes(const uint8_t *data, uint32_t offset, const uint8_t *bytes, uint32_t length,
@@ -214,55 +50,197 @@ static bool changes(const uint8_t *data, uint32_t offset, const uint8_t *bytes, 
 	return start < end && memcmp(data + start, bytes + (start - offset), end - start) != 0;
 }
 
-const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
-			  uint32_t length)
+/* Before the first change: remembers what the packet was. */
+static void begin_change(struct nq_packet *packet, const struct nq_layout *layout)
 {
-	struct nq_layout layout;
-	const uint8_t *data = packet->data;
+	if (packet->dirty)
+		return;
+	nq_tuple_freeze(packet);
+	nq_change_begin(&packet->change, layout, packet->data, packet->length,
+			packet->csum_complete);
+	packet->dirty = true;
+}
 
-	if (nq_packet_truncated(packet))
-		return truncated_reason(packet);
-	nq_layout_read(&layout, data, packet->length);
-	if (layout.version && layout.cut)
+/* NULL, or which bytes of [offset, offset + length) must stay. */
+static const char *check_patch(const struct nq_packet *packet, const struct nq_layout *layout,
+			       uint32_t offset, const uint8_t *bytes, uint32_t length)
+{
+	const uint8_t *data = packet->data;
+	uint32_t data_offset = layout->transport + 12; /* the byte with TCP's header length */
+
+	if (layout->version && layout->cut)
 		return headers_cut;
-	if (layout.version == 4) {
+	if (layout->version == 4) {
 		if (changes(data, offset, bytes, length, 0, 1))
 			return "the IPv4 version and header length must stay";
 		if (changes(data, offset, bytes, length, 6, 8))
 			return "the IPv4 fragment bits must stay";
-		if (changes(data, offset, bytes, length, 20, layout.transport))
+		if (changes(data, offset, bytes, length, 20, layout->transport))
 			return "the IPv4 options must stay";
-	} else if (layout.version == 6) {
+	} else if (layout->version == 6) {
 		/* The low half of byte 0 is traffic class: only the version must stay. */
 		if (offset == 0 && length && bytes[0] >> 4 != 6)
 			return "the IPv6 version must stay";
 		if (changes(data, offset, bytes, length, 6, 7) ||
-		    changes(data, offset, bytes, length, 40, layout.transport))
+		    changes(data, offset, bytes, length, 40, layout->transport))
 			return "the IPv6 extension headers must stay";
 	}
-	if (layout.version && layout.protocol == IPPROTO_TCP && !is_fragment(&layout) &&
-	    offset <= layout.transport + 12 && layout.transport + 12 - offset < length &&
-	    layout.transport + 12 < packet->length &&
-	    (bytes[layout.transport + 12 - offset] ^ data[layout.transport + 12]) & 0xf0)
+	if (layout->version && layout->protocol == IPPROTO_TCP && !nq_is_fragment(layout) &&
+	    offset <= data_offset && data_offset - offset < length &&
+	    data_offset < packet->length &&
+	    (bytes[data_offset - offset] ^ data[data_offset]) & 0xf0)
 		return "the TCP header length must stay: it decides the length of the payload";
-	if (layout.frag_offset &&
-	    changes(data, offset, bytes, length, layout.transport, packet->length))
+	if (layout->frag_offset &&
+	    changes(data, offset, bytes, length, layout->transport, packet->length))
 		return later_fragment;
-	if (!packet->dirty) {
-		/* Padding of the link layer does not leave: kernels want the two lengths equal. */
-		bool padded = layout.version && layout.total >= layout.transport &&
-			      layout.total < packet->length;
-
-		packet->leaving = padded ? layout.total : packet->length;
-		fragment_before(&packet->fragment, &layout, data, packet->leaving);
-		packet->dirty = true;
-	}
-	memcpy(packet->data + offset, bytes, length);
-	packet->layout_known = false;
 	return NULL;
 }
 
-/* Bytes of TCP payload; the layout has passed check_whole. */
+const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
+			  uint32_t length)
+{
+	const struct nq_layout *layout;
+	const char *reason;
+	uint16_t before = 0;
+
+	if (nq_packet_truncated(packet))
+		return truncated_reason(packet);
+	layout = nq_packet_layout(packet);
+	reason = check_patch(packet, layout, offset, bytes, length);
+	if (reason)
+		return reason;
+	begin_change(packet, layout);
+	if (packet->change.at)
+		before = nq_change_sum(&packet->change, layout, packet->data, offset,
+				       offset + length);
+	memcpy(packet->data + offset, bytes, length);
+	if (packet->change.at)
+		nq_change_add(&packet->change, before,
+			      nq_change_sum(&packet->change, layout, packet->data, offset,
+					    offset + length));
+	if (!layout->version || offset < layout->transport)
+		packet->layout_known = false;
+	return NULL;
+}
+
+const char *nq_edit_checksum(struct nq_packet *packet, uint32_t offset, uint16_t checksum,
+			     uint8_t keep)
+{
+	uint8_t bytes[2];
+	const char *reason;
+
+	nq_put_u16(bytes, checksum);
+	reason = nq_edit_patch(packet, offset, bytes, sizeof(bytes));
+	if (reason)
+		return reason;
+	packet->keep |= keep;
+	if (keep == NQ_KEEP_IP)
+		packet->kept_ip = checksum;
+	else
+		packet->kept_transport = checksum;
+	return NULL;
+}
+
+/* NULL when bytes of an IP packet, which is no fragment, can be given another number. */
+static const char *check_resize(const struct nq_packet *packet, const struct nq_layout *layout)
+{
+	if (!layout->version)
+		return NULL;
+	if (layout->cut)
+		return headers_cut;
+	if (nq_is_fragment(layout))
+		return fragment_length;
+	return nq_complete_check(layout, packet->data, packet->length);
+}
+
+/*
+ * Puts `length` bytes in the place of [from, to), and lets the packet end at `end` of its present
+ * bytes. The content moves to the spare place; lengths are written at once, so that what is read
+ * next is as it will leave; checksums are summed anew at the end.
+ */
+static void resize(struct nq_packet *packet, uint32_t from, uint32_t to, uint32_t end,
+		   const uint8_t *bytes, uint32_t length)
+{
+	struct nq_layout layout = *nq_packet_layout(packet);
+	uint8_t *target = packet->spare;
+	uint32_t total = from + length + (end - to);
+
+	begin_change(packet, &layout);
+	if (packet->data != target)
+		memcpy(target, packet->data, from);
+	memmove(target + from + length, packet->data + to, end - to);
+	if (length)
+		memcpy(target + from, bytes, length);
+	packet->data = target;
+	packet->length = total;
+	packet->change.leaving = total;
+	packet->change.at = 0;
+	packet->change.udp_length = 0;
+	packet->layout_known = false;
+	if (layout.version == 4)
+		nq_put_u16(target + 2, total);
+	else if (layout.version == 6)
+		nq_put_u16(target + 4, total - 40);
+	if (layout.version && layout.protocol == IPPROTO_UDP)
+		nq_put_u16(target + layout.transport + 4, total - layout.transport);
+}
+
+const char *nq_edit_payload(struct nq_packet *packet, const uint8_t *bytes, size_t length,
+			    bool follows)
+{
+	const struct nq_layout *layout;
+	const char *reason;
+	uint32_t offset, end;
+
+	if (nq_packet_truncated(packet) || !nq_payload_find(packet, &offset, &end))
+		return truncated_reason(packet);
+	if (length == end - offset)
+		return length ? nq_edit_patch(packet, offset, bytes, (uint32_t)length) : NULL;
+	layout = nq_packet_layout(packet);
+	reason = check_resize(packet, layout);
+	if (reason)
+		return reason;
+	if (layout->version && layout->protocol == IPPROTO_TCP && !follows)
+		return tcp_length;
+	if (length > NQ_PACKET_MAX - offset)
+		return too_long;
+	if (offset + length == 0)
+		return empty;
+	resize(packet, offset, end, end, bytes, (uint32_t)length);
+	return NULL;
+}
+
+const char *nq_edit_option(struct nq_packet *packet, uint8_t kind, const uint8_t *value,
+			   size_t length)
+{
+	struct nq_tcp_options options;
+	const char *reason;
+	uint32_t offset, payload, end, size;
+
+	if (nq_packet_truncated(packet))
+		return truncated_reason(packet);
+	if (!nq_header_find(packet, NQ_HEADER_TCP, &offset) ||
+	    !nq_payload_find(packet, &payload, &end))
+		return "it has no TCP header";
+	offset += 20;
+	size = payload - offset;
+	reason = nq_tcp_options_set(&options, packet->data + offset, size, kind, value, length);
+	if (reason)
+		return reason;
+	if (options.length == size)
+		return size ? nq_edit_patch(packet, offset, options.bytes, size) : NULL;
+	reason = check_resize(packet, nq_packet_layout(packet));
+	if (reason)
+		return reason;
+	if (end - size + options.length > NQ_PACKET_MAX)
+		return too_long;
+	resize(packet, offset, payload, end, options.bytes, options.length);
+	packet->data[offset - 8] =
+		(uint8_t)((packet->data[offset - 8] & 0x0f) | (5 + options.length / 4) << 4);
+	return NULL;
+}
+
+/* Bytes of TCP payload; the layout has passed nq_complete_check. */
 static uint32_t tcp_payload(const struct nq_layout *layout, const uint8_t *bytes, uint32_t length)
 {
 	return length - layout->transport - (uint32_t)(bytes[layout->transport + 12] >> 4) * 4;
@@ -279,7 +257,7 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 	if (before.version == 0)
 		return NULL; /* not IP: nothing to hold it against */
 	nq_layout_read(&after, bytes, length);
-	reason = check_whole(&after, bytes, length);
+	reason = nq_complete_check(&after, bytes, length);
 	if (reason || before.cut)
 		return reason;
 	reason = nq_layout_difference(&before, packet->data, &after, bytes);
@@ -287,19 +265,18 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 		return reason;
 	if (before.total && before.total < old_length && before.total >= before.transport)
 		old_length = before.total; /* link-layer padding is no payload */
-	if (is_fragment(&after)) {
+	if (nq_is_fragment(&after)) {
 		if (length != old_length)
-			return "it is a fragment: its length decides where the others go";
+			return fragment_length;
 		if (after.frag_offset &&
 		    memcmp(packet->data + before.transport, bytes + after.transport,
 			   length - after.transport) != 0)
 			return later_fragment;
 	} else if (before.protocol == IPPROTO_TCP && after.protocol == IPPROTO_TCP &&
-		   !check_transport(&before, packet->data, old_length) &&
+		   !nq_complete_check(&before, packet->data, old_length) &&
 		   tcp_payload(&before, packet->data, old_length) !=
 			   tcp_payload(&after, bytes, length)) {
-		return "a TCP payload of another length breaks the sequence numbers of the "
-		       "connection";
+		return tcp_length;
 	}
 	return NULL;
 }
@@ -320,16 +297,33 @@ static size_t without_padding(const struct nq_packet *packet, const uint8_t *byt
 	return length;
 }
 
+/* What a first fragment is followed from to its new content, of the same length. */
+static void follow_content(struct nq_change *change, const struct nq_packet *packet,
+			   const uint8_t *bytes, uint32_t length)
+{
+	struct nq_layout before, after;
+
+	nq_layout_read(&before, packet->data, packet->length);
+	nq_layout_read(&after, bytes, length);
+	if (packet->dirty)
+		*change = packet->change; /* from before the edits in place */
+	else
+		nq_change_begin(change, &before, packet->data, packet->length, false);
+	if (change->at)
+		nq_change_add(change, nq_change_sum(change, &before, packet->data, 0, length),
+			      nq_change_sum(change, &after, bytes, 0, length));
+}
+
 const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
 			    bool fixup)
 {
-	struct nq_fragment fragment = {0};
+	struct nq_change change = {0};
 	struct nq_layout layout;
 
 	if (length == 0)
-		return "the new content is empty";
+		return empty;
 	if (length > NQ_PACKET_MAX)
-		return "the new content is longer than 65531 bytes";
+		return too_long;
 	if (nq_packet_truncated(packet))
 		return truncated_reason(packet);
 	if (fixup) {
@@ -337,49 +331,45 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 
 		length = without_padding(packet, bytes, length);
 		reason = check_replacement(packet, bytes, (uint32_t)length);
-
 		if (reason)
 			return reason;
+		nq_layout_read(&layout, bytes, length);
+		if (nq_is_fragment(&layout))
+			follow_content(&change, packet, bytes, (uint32_t)length);
 	}
-	if (fixup) {
-		/* The checksum of a first fragment starts from the old one, whatever the new bytes
-		 * hold. */
-		nq_layout_read(&layout, packet->data, packet->length);
-		if (packet->dirty)
-			fragment = packet->fragment; /* from before the edits in place */
-		else
-			fragment_before(&fragment, &layout, packet->data, (uint32_t)length);
-	}
+	nq_tuple_freeze(packet);
 	memmove(packet->spare, bytes, length);
-	if (fixup) {
-		nq_edit_complete(packet->spare, (uint32_t)length);
-		nq_layout_read(&layout, packet->spare, length);
-		fragment_after(&fragment, &layout, packet->spare, (uint32_t)length);
-	}
+	/* Not IP before nor after: nothing to complete. */
+	if (fixup && !nq_complete_check(&layout, packet->spare, (uint32_t)length))
+		nq_complete(&layout, packet->spare, (uint32_t)length, &change);
 	packet->data = packet->spare;
 	packet->length = (uint32_t)length;
 	packet->layout_known = false;
 	packet->dirty = false;
+	packet->keep = 0;
 	packet->send |= NQ_SEND_BYTES;
 	return NULL;
 }
 
 const char *nq_edit_finish(struct nq_packet *packet, bool fixup)
 {
-	if (fixup) {
-		struct nq_layout layout;
+	struct nq_layout layout;
 
-		nq_layout_read(&layout, packet->data, packet->leaving);
-		if (layout.version) {
-			const char *reason = check_whole(&layout, packet->data, packet->leaving);
+	nq_layout_read(&layout, packet->data, packet->change.leaving);
+	if (fixup && layout.version) {
+		const char *reason =
+			nq_complete_check(&layout, packet->data, packet->change.leaving);
 
-			if (reason)
-				return reason;
-			packet->length = packet->leaving;
-			packet->layout_known = false;
-			complete(&layout, packet->data, packet->length);
-			fragment_after(&packet->fragment, &layout, packet->data, packet->length);
-		}
+		if (reason)
+			return reason;
+		packet->length = packet->change.leaving;
+		packet->layout_known = false;
+		nq_complete(&layout, packet->data, packet->length, &packet->change);
+		if (packet->keep & NQ_KEEP_IP && layout.version == 4)
+			nq_put_u16(packet->data + 10, packet->kept_ip);
+		if (packet->keep & NQ_KEEP_TRANSPORT && packet->change.protocol == layout.protocol)
+			nq_put_u16(packet->data + layout.transport + nq_checksum_offset(&layout),
+				   packet->kept_transport);
 	}
 	packet->dirty = false;
 	packet->send |= NQ_SEND_BYTES;

@@ -5,7 +5,6 @@
 #include "packet/bytes.h"
 
 enum { TCP_HEADER = 20, UDP_HEADER = 8, ICMP_LEAST = 4, ICMP_HEADER = 8 };
-enum { OPTION_END = 0, OPTION_NOP = 1 };
 
 const struct nq_layout *nq_packet_layout(struct nq_packet *packet)
 {
@@ -105,35 +104,4 @@ bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end)
 	else if (has_icmp(packet, layout))
 		*offset += size - *offset < ICMP_HEADER ? size - *offset : ICMP_HEADER;
 	return true;
-}
-
-bool nq_tcp_option_find(const struct nq_packet *packet, uint32_t offset, uint8_t kind,
-			uint32_t *value, uint8_t *length)
-{
-	uint32_t at = offset + TCP_HEADER;
-	uint32_t end = offset + tcp_header_length(packet, offset);
-
-	while (at < end) {
-		uint8_t this = packet->data[at];
-		uint8_t size;
-
-		if (this == OPTION_END)
-			return false;
-		if (this == OPTION_NOP) {
-			at++;
-			continue;
-		}
-		if (end - at < 2)
-			return false;
-		size = packet->data[at + 1];
-		if (size < 2 || size > end - at)
-			return false;
-		if (this == kind) {
-			*value = at + 2;
-			*length = (uint8_t)(size - 2);
-			return true;
-		}
-		at += size;
-	}
-	return false;
 }

@@ -36,12 +36,4 @@ bool nq_header_find(struct nq_packet *packet, enum nq_header header, uint32_t *o
  */
 bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end);
 
-/*
- * The option `kind` of a TCP header (RFC 9293 section 3.1) at `offset` of the packet: its value's
- * offset and length, without kind and length bytes. False when it is not there; options behind the
- * end-of-list option or a malformed one are not.
- */
-bool nq_tcp_option_find(const struct nq_packet *packet, uint32_t offset, uint8_t kind,
-			uint32_t *value, uint8_t *length);
-
 #endif

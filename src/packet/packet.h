@@ -53,16 +53,35 @@ enum {
 	NQ_SEND_LABEL = 1 << 4,
 };
 
-/* A first fragment before its first change in place: what its transport checksum is brought along
- * from. */
-struct nq_fragment {
-	uint32_t at; /* offset of the checksum in the transport header; 0: nothing to do */
-	uint16_t checksum;
-	uint64_t sum;
+/*
+ * A packet before its first change. Where that is exact, its transport checksum is brought along
+ * with what changes (RFC 1624, equation 3) instead of being summed anew: for first fragments, whose
+ * rest is elsewhere, and for what the kernel delivered, where a broken checksum must stay broken.
+ */
+struct nq_change {
+	uint32_t leaving;    /* length without link-layer padding */
+	uint32_t at;	     /* of the checksum in the transport header; 0: it is summed anew */
+	uint32_t udp_length; /* what a UDP header rightly claims; 0: completed to the end */
+	uint16_t checksum;   /* in memory order */
+	uint8_t protocol;
+	uint64_t difference; /* of all changes so far: sum of ~old + new words */
+};
+
+/* Checksums that were assigned and leave as they are: bits of nq_packet.keep. */
+enum { NQ_KEEP_IP = 1 << 0, NQ_KEEP_TRANSPORT = 1 << 1 };
+
+/* Both ends of a packet, as it arrived; see tuple.h. */
+struct nq_flow_tuple {
+	uint8_t version;  /* 4 or 6 */
+	uint8_t protocol; /* of the transport */
+	bool has_ports;
+	uint16_t sport, dport; /* ICMP echo: the identifier in both */
+	uint8_t src[16], dst[16];
 };
 
 struct nq_packet {
-	/* A second place for content of another length; NULL: none. Holds NQ_PACKET_MAX bytes. */
+	/* A second place, for content of another length. Holds NQ_PACKET_MAX bytes; may be NULL as
+	 * long as no content of another length is given. */
 	uint8_t *spare;
 
 	/* From here to `iif` nq_packet_reset clears: what is 0 or NULL when absent. */
@@ -75,7 +94,7 @@ struct nq_packet {
 	uint16_t ethertype;
 	uint8_t family; /* NFPROTO_* numbers */
 	uint8_t hook;
-	bool csum_not_ready; /* transport checksum is only the pseudo-header's sum */
+	bool csum_complete; /* delivered with a transport checksum over all of its bytes */
 	bool gso;
 	uint32_t mark;
 	uint32_t priority;
@@ -89,7 +108,9 @@ struct nq_packet {
 	bool layout_known;
 	enum nq_verdict verdict;
 	uint32_t send; /* NQ_SEND_* */
-	bool dirty;    /* bytes were changed in place */
+	bool dirty;    /* content was changed and is not complete yet */
+	uint8_t keep;  /* NQ_KEEP_* */
+	bool tuple_known;
 
 	/* Facts that a bit of `have`, or a length, says to be there. */
 	uint32_t iif, oif, physiif, physoif;
@@ -103,11 +124,12 @@ struct nq_packet {
 	/* Parts of the decision that a bit of `send`, the verdict, or `dirty` says to be there. */
 	uint32_t send_mark, send_priority;
 	uint32_t connmark, connmask;
-	uint16_t target;  /* requeue */
-	bool bypass;	  /* requeue: accept when nobody listens there */
-	uint8_t label;	  /* number of the label bit to set, 0 to 127 */
-	uint32_t leaving; /* length without link-layer padding, before the first change in place */
-	struct nq_fragment fragment; /* the same */
+	uint16_t target; /* requeue */
+	bool bypass;	 /* requeue: accept when nobody listens there */
+	uint8_t label;	 /* number of the label bit to set, 0 to 127 */
+	struct nq_change change;
+	uint16_t kept_ip, kept_transport; /* the assigned checksums, host order */
+	struct nq_flow_tuple tuple;		  /* when tuple_known */
 };
 
 /* Makes it a packet about which nothing is known; `spare` stays. */

@@ -1,0 +1,55 @@
+/*
+ * complete.h - the lengths and checksums of a packet, written so that every layer is right.
+ *
+ * Sums anew, or brings an old checksum along with what changed (RFC 1624). Decides nothing about
+ * what may be edited: that is edit.h.
+ */
+#ifndef NQ_COMPLETE_H
+#define NQ_COMPLETE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "packet/packet.h"
+
+/* Whether it is part of a datagram whose other parts are elsewhere. */
+static inline bool nq_is_fragment(const struct nq_layout *layout)
+{
+	return layout->more_fragments || layout->frag_offset;
+}
+
+/* NULL when `length` bytes can be completed: IP, and the transport's own header all there unless
+ * it is a fragment. Else what is wrong with them, as edit.h words it. */
+const char *nq_complete_check(const struct nq_layout *layout, const uint8_t *bytes,
+			      uint32_t length);
+
+/*
+ * Writes the lengths and checksums of IPv4, IPv6, TCP, UDP (0 as 0xffff, RFC 768), ICMP, ICMPv6 and
+ * SCTP (CRC32c, RFC 9260 appendix A) into bytes that nq_complete_check takes. Fragments get the IP
+ * header's only, and a first fragment its transport checksum where `change` follows it. Other
+ * transports are left as they are. `change` may be NULL: all is summed anew.
+ */
+void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length,
+		 const struct nq_change *change);
+
+/*
+ * Starts following: *change is filled from bytes that nothing was changed in. With `exact` the
+ * transport checksum covers all of the packet's bytes, so that it can be followed; a first
+ * fragment's is followed in any case.
+ */
+void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, const uint8_t *bytes,
+		     uint32_t length, bool exact);
+
+/*
+ * The folded sum of what the transport checksum covers in [from, to) of the bytes, the checksum
+ * itself left out: to be told to nq_change_add before and after [from, to) changes.
+ */
+uint16_t nq_change_sum(const struct nq_change *change, const struct nq_layout *layout,
+		       const uint8_t *bytes, uint32_t from, uint32_t to);
+void nq_change_add(struct nq_change *change, uint16_t before, uint16_t after);
+
+/* Offset of the checksum in a transport header; 0: none that is completed as an Internet checksum.
+ */
+uint32_t nq_checksum_offset(const struct nq_layout *layout);
+
+#endif
