@@ -41,6 +41,19 @@ local JUDGES = {
     expected = "tr a-z A-Z <",
   },
   {
+    name = "given another payload",
+    judge = function(pkt) pkt.payload = pkt.payload:upper() end,
+    expected = "tr a-z A-Z <",
+  },
+  {
+    name = "given other fields",
+    judge = function(pkt)
+      pkt.tcp.window = pkt.tcp.window | 1
+      pkt.ip.tos = 8
+    end,
+    expected = "cat",
+  },
+  {
     name = "edited in the header only",
     judge = function(pkt)
       pkt:u8(pkt:u8(0) >> 4 == 4 and 8 or 7, 33) -- TTL or hop limit

@@ -9,6 +9,8 @@
 #include "lua/header.h"
 #include "lua/names.h"
 #include "lua/packet.h"
+#include "packet/edit.h"
+#include "packet/tuple.h"
 
 /* Codes are positions in nq_packet_names, from 1; methods come behind FIELD_COUNT. */
 enum field {
@@ -48,6 +50,7 @@ enum field {
 	FIELD_ICMP,
 	FIELD_PAYLOAD,
 	FIELD_PAYLOAD_OFFSET,
+	FIELD_TUPLE,
 	FIELD_COUNT,
 };
 
@@ -88,6 +91,7 @@ const char *const nq_packet_names[] = {
 	"icmp",
 	"payload",
 	"payload_offset",
+	"tuple",
 	/* methods */
 	"accept",
 	"drop",
@@ -182,7 +186,8 @@ static void push_ct(lua_State *L, const struct nq_packet *packet)
 		nq_conntrack_push(L, packet);
 		return;
 	}
-	lua_getiuservalue(L, 1, 3);
+	if (lua_getiuservalue(L, 1, 3) != LUA_TTABLE)
+		return; /* made without a meta table: nil */
 	lua_getfield(L, -1, "ct");
 	lua_remove(L, -2);
 }
@@ -198,6 +203,17 @@ static void push_payload(lua_State *L, struct nq_packet *packet, bool only_offse
 	else
 		lua_pushlstring(L, end > offset ? (const char *)packet->data + offset : "",
 				end - offset);
+}
+
+static void push_tuple(lua_State *L, struct nq_packet *packet)
+{
+	const struct nq_flow_tuple *tuple;
+	char text[NQ_TUPLE_SIZE];
+
+	if (nq_tuple_find(packet, &tuple))
+		lua_pushlstring(L, text, nq_tuple_print(tuple, text));
+	else
+		lua_pushnil(L);
 }
 
 static void push_field(lua_State *L, struct nq_packet *packet, enum field field)
@@ -312,6 +328,9 @@ static void push_field(lua_State *L, struct nq_packet *packet, enum field field)
 	case FIELD_PAYLOAD_OFFSET:
 		push_payload(L, packet, field == FIELD_PAYLOAD_OFFSET);
 		return;
+	case FIELD_TUPLE:
+		push_tuple(L, packet);
+		return;
 	case FIELD_COUNT:
 		lua_pushnil(L);
 		return;
@@ -320,11 +339,11 @@ static void push_field(lua_State *L, struct nq_packet *packet, enum field field)
 
 int nq_packet_index(lua_State *L)
 {
-	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(2)), L, 2);
+	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(1)), L, 2);
 
 	/* A method checks the packet itself when it is called. */
 	if (code >= FIELD_COUNT) {
-		lua_rawgeti(L, lua_upvalueindex(3), code);
+		lua_rawgeti(L, lua_upvalueindex(2), code);
 	} else {
 		struct nq_packet *packet = nq_packet_check(L, "index");
 
@@ -335,10 +354,19 @@ int nq_packet_index(lua_State *L)
 	return 1;
 }
 
+static void set_payload(lua_State *L, struct nq_packet *packet)
+{
+	size_t length;
+	const char *bytes = nq_arg_string(L, 3, "packet", "payload", &length);
+
+	nq_packet_room(L, packet);
+	nq_packet_refuse(L, nq_edit_payload(packet, (const uint8_t *)bytes, length, false));
+}
+
 int nq_packet_newindex(lua_State *L)
 {
 	struct nq_packet *packet = nq_packet_check(L, "newindex");
-	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(2)), L, 2);
+	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(1)), L, 2);
 
 	if (!code)
 		return unknown_field(L);
@@ -354,6 +382,9 @@ int nq_packet_newindex(lua_State *L)
 			(uint32_t)nq_arg_integer(L, 3, "packet", "priority", 0, 0xffffffff);
 		packet->send_priority = packet->priority;
 		packet->send |= NQ_SEND_PRIORITY;
+		return 0;
+	case FIELD_PAYLOAD:
+		set_payload(L, packet);
 		return 0;
 	default:
 		return luaL_error(L, "packet field '%s' is read-only", lua_tostring(L, 2));

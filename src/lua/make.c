@@ -248,20 +248,16 @@ int nq_packet_make(lua_State *L)
 		refuse_unknown(L, 2);
 	}
 	lua_settop(L, 2);
-	made = lua_newuserdatauv(L, sizeof(*made), 3);
+	made = nq_packet_new_made(L);
 	self = lua_gettop(L);
-	memset(made, 0, sizeof(*made));
 	packet = &made->packet;
-	made->cell.packet = packet;
-	made->cell.made = true;
-	made->handle.cell = &made->cell;
 	packet->data = lua_newuserdatauv(L, length, 0);
 	memcpy(packet->data, bytes, length);
 	lua_setiuservalue(L, self, 1);
-	packet->spare = lua_newuserdatauv(L, NQ_PACKET_MAX, 0);
-	lua_setiuservalue(L, self, 2);
-	lua_newtable(L);
-	lua_setiuservalue(L, self, 3);
+	if (lua_istable(L, 2)) {
+		lua_newtable(L);
+		lua_setiuservalue(L, self, 3);
+	}
 	packet->length = (uint32_t)length;
 	packet->have = NQ_HAVE_PAYLOAD;
 	packet->family = is_ip6 ? 10 : 2;
@@ -272,8 +268,6 @@ int nq_packet_make(lua_State *L)
 			read_meta(L, &metas[i], self, made);
 		lua_pop(L, 1);
 	}
-	nq_packet_push_metatable(L);
-	lua_setmetatable(L, self);
 	lua_settop(L, self);
 	return 1;
 }

@@ -23,7 +23,9 @@ struct nq_cell {
 	struct nq_cell *next;	  /* among the unused */
 };
 
+/* A packet is told by `class`, and its headers each by their own. */
 struct nq_handle {
+	const void *class;
 	struct nq_cell *cell;
 	uint64_t generation;
 };
@@ -32,7 +34,8 @@ struct nq_handle {
 struct nq_made_packet {
 	struct nq_handle handle;
 	struct nq_cell cell;
-	struct nq_packet packet; /* bytes: user value 1; spare: 2; strings of the meta table: 3 */
+	struct nq_packet packet; /* bytes: user value 1; spare, once asked for: 2; strings of the
+				    meta table: 3 */
 	char names[4][16];	 /* iifname oifname physiifname physoifname, "" when not given */
 };
 
@@ -67,22 +70,37 @@ bool nq_packet_conclude(lua_State *L, struct nq_packet *packet, int first,
 /* packet(bytes, meta): see the doc block. */
 int nq_packet_make(lua_State *L);
 
+/* The handle at `index`, or NULL for any other value. */
+struct nq_handle *nq_packet_handle(lua_State *L, int index);
+
 /* The made packet at `index`, or NULL: any other value, or a packet of a queue. */
 struct nq_made_packet *nq_packet_made(lua_State *L, int index);
 
 /* --- between the files of this class --- */
 
-/* First line of every method: upvalue 1 is the metatable. Raises for other values and dead packets.
- */
+/* Pushes a made packet without bytes, and without the table of its strings. May raise. */
+struct nq_made_packet *nq_packet_new_made(lua_State *L);
+
+/* First line of every method. Raises for other values and dead packets. */
 struct nq_packet *nq_packet_check(lua_State *L, const char *method);
 
 /* The same for changes: raises also when the packet has its verdict. */
 struct nq_packet *nq_packet_check_open(lua_State *L, const char *method);
 
+/* Raises when it has its verdict. */
+void nq_packet_check_undecided(lua_State *L, const struct nq_packet *packet);
+
+/*
+ * Before an edit that changes the length: packet->spare is there afterwards. A packet of a queue
+ * has it; a made one (it, or a header of it, is on the stack of this function) gets it here. May
+ * raise for want of memory.
+ */
+void nq_packet_room(lua_State *L, struct nq_packet *packet);
+
 /* Raises "cannot edit this packet: reason" unless reason is NULL. */
 void nq_packet_refuse(lua_State *L, const char *reason);
 
-int nq_packet_index(lua_State *L);    /* __index; upvalues: metatable, names, methods */
+int nq_packet_index(lua_State *L);    /* __index; upvalues: names, methods by code */
 int nq_packet_newindex(lua_State *L); /* __newindex; the same */
 extern const char *const nq_packet_names[];
 

@@ -141,6 +141,7 @@ static void do_modify(lua_State *L, struct nq_packet *packet, int first)
 	refuse_more(L, first + 1, "modify");
 	bytes = nq_arg_string(L, first, "modify", "bytes", &length);
 	read_options(L, first + 1, "modify", &options);
+	nq_packet_room(L, packet);
 	nq_packet_refuse(L, nq_edit_replace(packet, (const uint8_t *)bytes, length, options.fixup));
 	decide(L, packet, NQ_MODIFY, &options);
 }

@@ -129,7 +129,7 @@ struct nq_packet {
 	uint8_t label;	 /* number of the label bit to set, 0 to 127 */
 	struct nq_change change;
 	uint16_t kept_ip, kept_transport; /* the assigned checksums, host order */
-	struct nq_flow_tuple tuple;		  /* when tuple_known */
+	struct nq_flow_tuple tuple;	  /* when tuple_known */
 };
 
 /* Makes it a packet about which nothing is known; `spare` stays. */

@@ -1,0 +1,231 @@
+/* Fields of headers, read: no table, and for numbers no allocation. */
+#include <arpa/inet.h>
+#include <lauxlib.h>
+
+#include "lua/header_parts.h"
+#include "packet/bytes.h"
+#include "packet/option.h"
+#include "packet/print.h"
+
+static void push_address(lua_State *L, const struct nq_packet *packet, bool source)
+{
+	char text[INET6_ADDRSTRLEN];
+	bool is_ip6 = packet->layout.version == 6;
+	uint32_t at = is_ip6 ? (source ? 8 : 24) : (source ? 12 : 16);
+
+	if (inet_ntop(is_ip6 ? AF_INET6 : AF_INET, packet->data + at, text, sizeof(text)))
+		lua_pushstring(L, text);
+	else
+		lua_pushnil(L);
+}
+
+static void push_address_bytes(lua_State *L, const struct nq_packet *packet, bool source)
+{
+	bool is_ip6 = packet->layout.version == 6;
+	uint32_t at = is_ip6 ? (source ? 8 : 24) : (source ? 12 : 16);
+
+	lua_pushlstring(L, (const char *)packet->data + at, is_ip6 ? 16 : 4);
+}
+
+/* --- IP: RFC 791, RFC 8200 ----------------------------------------------------------------------
+ */
+
+static void push_ip4(lua_State *L, const struct nq_packet *packet, enum ip_field field)
+{
+	const uint8_t *ip = packet->data;
+
+	switch (field) {
+	case FIELD_IP_TTL:
+		lua_pushinteger(L, ip[8]);
+		return;
+	case FIELD_IP_TOS:
+		lua_pushinteger(L, ip[1]);
+		return;
+	case FIELD_IP_ID:
+		lua_pushinteger(L, nq_get_u16(ip + 4));
+		return;
+	case FIELD_IP_DF:
+		lua_pushboolean(L, packet->layout.dont_fragment);
+		return;
+	case FIELD_IP_CHECKSUM:
+		lua_pushinteger(L, nq_get_u16(ip + 10));
+		return;
+	default:
+		lua_pushinteger(L, nq_get_u16(ip + 2)); /* FIELD_IP_LENGTH */
+	}
+}
+
+static void push_ip6(lua_State *L, const struct nq_packet *packet, enum ip_field field)
+{
+	const uint8_t *ip = packet->data;
+	uint32_t fragment = packet->layout.fragment_header;
+
+	switch (field) {
+	case FIELD_IP_TTL:
+		lua_pushinteger(L, ip[7]);
+		return;
+	case FIELD_IP_TOS:
+		lua_pushinteger(L, nq_get_u16(ip) >> 4 & 0xff);
+		return;
+	case FIELD_IP_ID:
+		if (fragment)
+			lua_pushinteger(L, nq_get_u32(ip + fragment + 4));
+		else
+			lua_pushnil(L);
+		return;
+	case FIELD_IP_LENGTH:
+		lua_pushinteger(L, nq_get_u16(ip + 4) + 40);
+		return;
+	default:
+		lua_pushnil(L); /* no DF bit, no checksum */
+	}
+}
+
+static void push_ip(lua_State *L, const struct nq_packet *packet, enum ip_field field)
+{
+	const struct nq_layout *layout = &packet->layout;
+
+	switch (field) {
+	case FIELD_IP_VERSION:
+		lua_pushinteger(L, layout->version);
+		return;
+	case FIELD_IP_SRC:
+	case FIELD_IP_DST:
+		push_address(L, packet, field == FIELD_IP_SRC);
+		return;
+	case FIELD_IP_SRC_BYTES:
+	case FIELD_IP_DST_BYTES:
+		push_address_bytes(L, packet, field == FIELD_IP_SRC_BYTES);
+		return;
+	case FIELD_IP_MF:
+		lua_pushboolean(L, layout->more_fragments);
+		return;
+	case FIELD_IP_FRAG_OFFSET:
+		lua_pushinteger(L, layout->frag_offset);
+		return;
+	case FIELD_IP_PROTOCOL:
+		lua_pushinteger(L, layout->protocol);
+		return;
+	case FIELD_IP_OFFSET:
+		lua_pushinteger(L, 0);
+		return;
+	default:
+		if (layout->version == 4)
+			push_ip4(L, packet, field);
+		else
+			push_ip6(L, packet, field);
+	}
+}
+
+/* --- TCP: RFC 9293 ------------------------------------------------------------------------------
+ */
+
+static void push_tcp(lua_State *L, const struct nq_packet *packet, uint32_t offset,
+		     enum tcp_field field)
+{
+	const uint8_t *tcp = packet->data + offset;
+	char letters[9];
+	uint32_t value;
+	uint8_t length;
+
+	switch (field) {
+	case FIELD_TCP_SPORT:
+		lua_pushinteger(L, nq_get_u16(tcp));
+		return;
+	case FIELD_TCP_DPORT:
+		lua_pushinteger(L, nq_get_u16(tcp + 2));
+		return;
+	case FIELD_TCP_SEQ:
+		lua_pushinteger(L, nq_get_u32(tcp + 4));
+		return;
+	case FIELD_TCP_ACK_SEQ:
+		lua_pushinteger(L, nq_get_u32(tcp + 8));
+		return;
+	case FIELD_TCP_FLAGS:
+		nq_tcp_flags_print(tcp[13], letters);
+		lua_pushstring(L, letters);
+		return;
+	case FIELD_TCP_WINDOW:
+		lua_pushinteger(L, nq_get_u16(tcp + 14));
+		return;
+	case FIELD_TCP_CHECKSUM:
+		lua_pushinteger(L, nq_get_u16(tcp + 16));
+		return;
+	case FIELD_TCP_URG_PTR:
+		lua_pushinteger(L, nq_get_u16(tcp + 18));
+		return;
+	case FIELD_TCP_MSS:
+		if (nq_tcp_option_find(packet, offset, NQ_OPTION_MSS, &value, &length) &&
+		    length == 2)
+			lua_pushinteger(L, nq_get_u16(packet->data + value));
+		else
+			lua_pushnil(L);
+		return;
+	case FIELD_TCP_OFFSET:
+		lua_pushinteger(L, offset);
+		return;
+	default:
+		lua_pushboolean(L, tcp[13] >> (field - FIELD_TCP_FIN) & 1);
+	}
+}
+
+/* --- UDP: RFC 768 -------------------------------------------------------------------------------
+ */
+
+static void push_udp(lua_State *L, const struct nq_packet *packet, uint32_t offset,
+		     enum udp_field field)
+{
+	if (field == FIELD_UDP_OFFSET)
+		lua_pushinteger(L, offset);
+	else
+		lua_pushinteger(L,
+				nq_get_u16(packet->data + offset + 2 * (field - FIELD_UDP_SPORT)));
+}
+
+/* --- ICMP: RFC 792, RFC 4443 --------------------------------------------------------------------
+ */
+
+static void push_icmp(lua_State *L, const struct nq_packet *packet, uint32_t offset,
+		      enum icmp_field field)
+{
+	const uint8_t *icmp = packet->data + offset;
+
+	switch (field) {
+	case FIELD_ICMP_TYPE:
+		lua_pushinteger(L, icmp[0]);
+		return;
+	case FIELD_ICMP_CODE:
+		lua_pushinteger(L, icmp[1]);
+		return;
+	case FIELD_ICMP_CHECKSUM:
+		lua_pushinteger(L, nq_get_u16(icmp + 2));
+		return;
+	case FIELD_ICMP_OFFSET:
+		lua_pushinteger(L, offset);
+		return;
+	default:
+		/* The second word, as echo messages use it; a message of 4 bytes has none. */
+		if (packet->length - offset < 8)
+			lua_pushnil(L);
+		else
+			lua_pushinteger(L, nq_get_u16(icmp + (field == FIELD_ICMP_ID ? 4 : 6)));
+	}
+}
+
+void nq_header_push_field(lua_State *L, struct nq_packet *packet, enum class class, unsigned code,
+			  uint32_t offset)
+{
+	switch (class) {
+	case CLASS_TCP:
+		push_tcp(L, packet, offset, (enum tcp_field)code);
+		break;
+	case CLASS_UDP:
+		push_udp(L, packet, offset, (enum udp_field)code);
+		break;
+	case CLASS_ICMP:
+		push_icmp(L, packet, offset, (enum icmp_field)code);
+		break;
+	default:
+		push_ip(L, packet, (enum ip_field)code);
+	}
+}
