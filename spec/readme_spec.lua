@@ -5,7 +5,26 @@ local nfqueue = require("nfqueue")
 local readme = require("support.readme")
 local unit = require("support.unit")
 
-local blocks = readme.lua_blocks()
+local all = readme.lua_blocks()
+
+-- The snippets by a line that only one of them has.
+local LINES = {
+  handler = 'local resolver = "192.0.2.53"',
+  table_form = "local args = ... -- strings from the command line",
+  edits = "udp.dport = 5353",
+  module = "assert(queue:start())",
+  build = "local syn = nfqueue.build({",
+  test = 'local handler = assert(nfqueue.load("/tmp/nodns.lua"))',
+}
+local blocks = {}
+for name, line in pairs(LINES) do
+  for _, text in ipairs(all) do
+    if text:find(line, 1, true) then
+      assert(not blocks[name], name)
+      blocks[name] = text
+    end
+  end
+end
 
 -- UDP to port 53, to the resolver of the first handler or to somebody else.
 local function question(target)
@@ -18,22 +37,40 @@ end
 
 describe("the README", function()
   it("has the snippets that are run here", function()
-    assert.are.equal(4, #blocks)
+    for name in pairs(LINES) do
+      assert.is_string(blocks[name], name)
+    end
+    local found = 0
+    for _ in pairs(blocks) do
+      found = found + 1
+    end
+    assert.are.equal(#all, found)
   end)
 
   it("shows a handler of at most ten lines that does what it says", function()
-    local _, lines = blocks[1]:gsub("\n", "")
+    local _, lines = blocks.handler:gsub("\n", "")
     assert.is_true(lines <= 10, lines)
-    local handler = assert(nfqueue.load(unit.file(blocks[1])))
+    local handler = assert(nfqueue.load(unit.file(blocks.handler)))
     assert.are.equal("accept", handler(question("\192\0\2\53")))
     assert.are.equal("drop", handler(question("\192\0\2\54")))
     assert.are.equal("accept", handler(nfqueue.packet(datagram.right(datagram.ip4(datagram.icmp("ping"))))))
   end)
 
   it("shows the table form", function()
-    local handler = assert(nfqueue.load(unit.file(blocks[2]), { key = "value" }))
+    local handler = assert(nfqueue.load(unit.file(blocks.table_form), { key = "value" }))
     assert.are.equal(256, handler.config.copy_range)
     assert.are.equal("accept", handler(question("\192\0\2\53")))
+  end)
+
+  it("shows edits", function()
+    local handler = assert(nfqueue.load(unit.file(blocks.edits)))
+    local pkt = question("\192\0\2\53")
+    assert.are.equal("accept", handler(pkt))
+    assert.are.same({ 5353, "question\0" }, { pkt.udp.dport, pkt.payload })
+    pkt = nfqueue.packet(nfqueue.build({ ip = { src = "192.0.2.1", dst = "192.0.2.2" },
+      tcp = { sport = 1, dport = 2, flags = "S", mss = 1460 } }))
+    assert.are.equal("accept", handler(pkt))
+    assert.are.equal(1360, pkt.tcp.mss)
   end)
 
   it("shows the module", function()
@@ -48,12 +85,23 @@ describe("the README", function()
         return name == "nfqueue" and setmetatable({ new = new }, { __index = nfqueue })
       end,
     }, { __index = _G })
-    assert(load(blocks[3], "=README", "t", environment))()
+    assert(load(blocks.module, "=README", "t", environment))()
     assert.are.equal(0, started)
   end)
 
+  it("shows how packets are built", function()
+    local environment = setmetatable({ nfqueue = nfqueue }, { __index = _G })
+    local check = [[
+      local packet = nfqueue.packet
+      assert(packet(syn).tcp.mss == 1460 and packet(syn).tcp:option(3) == "\7" and packet(syn).tcp.flags == "S")
+      assert(packet(answer).tcp.flags == "SA" and packet(answer).tcp.ack_seq == 1 and packet(answer).tcp.sport == 80)
+      assert(packet(refusal).icmp.code == 13 and packet(refusal).payload == syn)
+      assert(#pieces == 3 and packet(pieces[2]).ip.id == 7)]]
+    assert(load(blocks.build .. check, "=README", "t", environment))()
+  end)
+
   it("shows how a handler is tested", function()
-    local path = unit.file(blocks[1])
+    local path = unit.file(blocks.handler)
     local environment = setmetatable({
       nfqueue = setmetatable({ load = function(name)
         assert.are.equal("/tmp/nodns.lua", name)
@@ -61,6 +109,6 @@ describe("the README", function()
       end }, { __index = nfqueue }),
       bytes = question("\192\0\2\54"):bytes(),
     }, { __index = _G })
-    assert(load(blocks[4], "=README", "t", environment))()
+    assert(load(blocks.test, "=README", "t", environment))()
   end)
 end)

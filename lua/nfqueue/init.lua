@@ -11,6 +11,7 @@ local nfqueue = {
   start = core.start,
   stop = core.stop,
   packet = core.packet,
+  build = core.build,
 }
 
 local function flatten_args(args, name_of_call)

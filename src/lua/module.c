@@ -10,6 +10,7 @@
 #include "host/log.h"
 #include "host/namespace.h"
 #include "lua/args.h"
+#include "lua/build.h"
 #include "lua/config.h"
 #include "lua/header.h"
 #include "lua/lane.h"
@@ -103,6 +104,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"start", nq_queue_start},
 		{"stop", nq_queue_stop_all},
 		{"packet", nq_packet_make},
+		{"build", nq_packet_build},
 		{"load", nq_load},
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},

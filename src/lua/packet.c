@@ -149,6 +149,17 @@ struct nq_made_packet *nq_packet_new_made(lua_State *L)
 	return made;
 }
 
+struct nq_packet *nq_packet_at(lua_State *L, int index)
+{
+	const struct nq_handle *handle = nq_packet_handle(L, index);
+
+	if (!handle)
+		return NULL;
+	if (handle->generation != handle->cell->generation)
+		luaL_error(L, "packet is no longer valid");
+	return handle->cell->packet;
+}
+
 /*** Bytes of the packet that are here (`#pkt`); `length` is what was on the wire. */
 static int packet_len(lua_State *L)
 {

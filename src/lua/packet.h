@@ -76,6 +76,9 @@ struct nq_handle *nq_packet_handle(lua_State *L, int index);
 /* The made packet at `index`, or NULL: any other value, or a packet of a queue. */
 struct nq_made_packet *nq_packet_made(lua_State *L, int index);
 
+/* The packet at `index`, of a queue or made, or NULL for any other value. Raises for a dead one. */
+struct nq_packet *nq_packet_at(lua_State *L, int index);
+
 /* --- between the files of this class --- */
 
 /* Pushes a made packet without bytes, and without the table of its strings. May raise. */
