@@ -26,10 +26,20 @@ line.SERVER = { IPv4 = "10.2.0.2", IPv6 = "fd02::2" }
 
 local OFFLOADS = "tso off gso off gro off"
 
+-- A good line made bad by the kernel, in both directions.
+local function spoil(self, interface, host, settings)
+  -- A large segment is lost as a whole, so here they are smaller, and many.
+  local change = [[sh -c 'ip link set %s gso_max_size 16384 && exec tc qdisc add dev %s root netem %s']]
+  net.must(change:format(interface, interface, settings))
+  net.must(host.enter .. change:format("eth0", "eth0", settings))
+  self.spoilt[interface] = host
+end
+
 -- Connects a namespace with the router: `interface` here and eth0 there.
-local function connect(self, interface, number, bad)
+local function connect(self, name, interface, number, bad)
   local host = traffic.namespace()
-  if bad then
+  self[name] = host
+  if bad and not bad.netem then
     local process = net.start(("%s -s %d -l %s -r %s -d %s %s %d:eth0 0:%s"):format(line.relay, bad.seed or 1,
       bad.loss or 1, bad.reorder or 1, bad.duplicate or 0, self.large and "-g" or "", host.pid, interface))
     process:await("ready")
@@ -40,38 +50,55 @@ local function connect(self, interface, number, bad)
       net.must(("ethtool -K %s %s; %s ethtool -K eth0 %s"):format(interface, OFFLOADS, host.enter, OFFLOADS))
     end
   end
-  -- Without link-local addresses IPv6 need not wait for them to be found unique.
+  -- Link-local addresses are given, so that IPv6 need not wait for them to be found unique.
   net.must(([[
     set -e
     ip link set %s addrgenmode none up
     ip address add 10.%d.0.1/24 dev %s
     ip address add fd0%d::1/64 dev %s nodad
+    ip address add fe80::1/64 dev %s nodad
     exec %s sh -c 'set -e
       ip link set lo up
       ip link set eth0 addrgenmode none up
       ip address add 10.%d.0.2/24 dev eth0
       ip address add fd0%d::2/64 dev eth0 nodad
+      ip address add fe80::2/64 dev eth0 nodad
       ip route add default via 10.%d.0.1
       ip route add default via fd0%d::1'
-  ]]):format(interface, number, interface, number, interface, host.enter, number, number, number, number))
-  return host
+  ]]):format(interface, number, interface, number, interface, interface, host.enter, number, number, number, number))
+  if bad and bad.netem then
+    spoil(self, interface, host, bad.netem)
+  end
 end
 
 --- Make one. `large`: whether lines carry large TCP segments (GSO); `before`, `behind`: what is bad on the line
 -- between router and server, and between client and router: { seed =, loss =, reorder =, duplicate = } in per
--- cent (1, 1 and 0 by default), nil for a good one. The router's interfaces are `toclient` and `toserver`. What it
--- started ends with net.cleanup; then call `remove`.
+-- cent (1, 1 and 0 by default), or { netem = settings } for the kernel's own way, nil for a good one. The router's
+-- interfaces are `toclient` and `toserver`. What it started ends with net.cleanup; then call `remove`.
 function line.new(options)
-  local self = setmetatable({ large = options.large, relays = {} }, line)
+  local self = setmetatable({ large = options.large, relays = {}, spoilt = {} }, line)
   net.must("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
-  self.client = connect(self, "toclient", 1, options.behind)
-  self.server = connect(self, "toserver", 2, options.before)
+  local done, message = pcall(function()
+    connect(self, "client", "toclient", 1, options.behind)
+    connect(self, "server", "toserver", 2, options.before)
+  end)
+  if not done then
+    self:remove()
+    error(message, 2)
+  end
   return self
 end
 
 local DIRECTIONS = { "out", "back" }
 
---- Put an end to the lines: what the relays did, by interface of the router, as { out = from the client's or
+-- Of what leaves an interface: { packets =, lost = }.
+local function read_netem(interface, enter)
+  local listing = net.must((enter or "") .. "tc -s qdisc show dev " .. interface)
+  local packets, lost = listing:match("Sent %d+ bytes (%d+) pkt %(dropped (%d+),")
+  return { packets = math.tointeger(tonumber(packets)), lost = math.tointeger(tonumber(lost)) }
+end
+
+--- Put an end to the lines: what the bad ones did, by interface of the router, as { out = from the client's or
 -- server's namespace, back = to it }, each with counts named as relay.c prints them.
 function line:finish()
   local counts = {}
@@ -90,12 +117,17 @@ function line:finish()
     end
   end
   self.relays = {}
+  for interface, host in pairs(self.spoilt) do
+    counts[interface] = { out = read_netem("eth0", host.enter), back = read_netem(interface) }
+  end
   return counts
 end
 
 function line:remove()
-  for _, host in ipairs({ self.client, self.server }) do
-    host:remove()
+  for _, name in ipairs({ "client", "server" }) do
+    if self[name] then
+      self[name]:remove()
+    end
   end
   net.sh("ip link delete toclient; ip link delete toserver")
 end
