@@ -1,4 +1,5 @@
--- Runs the specs: those in spec/ as they are, each file of spec/kernel/ in a network namespace of its own.
+-- Runs the specs, each file in a process of its own: those in spec/ as they are, those of spec/kernel/ in a network
+-- namespace of their own. (One process for all would have each spec of the collector walk what all others left.)
 -- In an emulated machine (spec/guest/run) those of spec/kernel/ and spec/guest/.
 --   lua5.4 spec/run.lua [FILE...]
 -- Environment: NFQUEUE_BUILD (default build), NFQUEUE_SANITIZE=1 for a build with AddressSanitizer,
@@ -115,8 +116,8 @@ for _, path in ipairs(files) do
   table.insert((path:find("/kernel/", 1, true) or path:find("/guest/", 1, true)) and kernel or unit, path)
 end
 
-if #unit > 0 then
-  run("unit specs", run_busted .. table.concat(unit, " "))
+for _, path in ipairs(unit) do
+  run(path, run_busted .. path)
 end
 if #kernel > 0 then
   local why, possible = capture(in_namespace .. "true 2>&1")
