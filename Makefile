@@ -151,10 +151,11 @@ $(BUILD)/bench/flood: spec/bench/flood.c
 	$(say) LINK $@
 	$(Q)$(CC) -D_GNU_SOURCE -O2 -o $@ $<
 
-# CPU time per packet beside a plain C loop, both in one run.
+# CPU time per packet beside a plain C loop, and of single operations beside string.unpack and scapy.
 bench: deps-test
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/flood
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
+	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/packet.lua
 
 # --- Installation ---------------------------------------------------------------------------------------
 

@@ -322,7 +322,8 @@ static void push_field(lua_State *L, struct nq_packet *packet, enum field field)
 	case FIELD_TCP:
 	case FIELD_UDP:
 	case FIELD_ICMP:
-		nq_header_push(L, packet, (enum nq_header)(NQ_HEADER_IP + (field - FIELD_IP)));
+		nq_header_push(L, packet, (enum nq_header)(NQ_HEADER_IP + (field - FIELD_IP)),
+			       lua_upvalueindex(3));
 		return;
 	case FIELD_PAYLOAD:
 	case FIELD_PAYLOAD_OFFSET:
@@ -358,8 +359,10 @@ static void set_payload(lua_State *L, struct nq_packet *packet)
 {
 	size_t length;
 	const char *bytes = nq_arg_string(L, 3, "packet", "payload", &length);
+	uint32_t offset, end;
 
-	nq_packet_room(L, packet);
+	if (!nq_payload_find(packet, &offset, &end) || length != end - offset)
+		nq_packet_room(L, packet);
 	nq_packet_refuse(L, nq_edit_payload(packet, (const uint8_t *)bytes, length, false));
 }
 

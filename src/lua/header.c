@@ -15,8 +15,8 @@ struct header {
 	enum nq_header kind;
 };
 
-/* Registry keys: the addresses of its elements. */
-static const char metatable_keys[CLASS_COUNT];
+/* Registry key: its address. */
+static const char cache_key;
 
 const char *const nq_header_class_names[CLASS_COUNT] = {"ip", "tcp", "udp", "icmp"};
 
@@ -41,7 +41,11 @@ static enum class class_of(enum nq_header header) {
 	}
 }
 
-void nq_header_push(lua_State *L, struct nq_packet *packet, enum nq_header kind)
+/* The cache holds, weakly, each class's last header at 1 + class, and its metatable behind these.
+ */
+enum { CACHE_METATABLES = 1 + CLASS_COUNT };
+
+void nq_header_push(lua_State *L, struct nq_packet *packet, enum nq_header kind, int cache)
 {
 	const struct nq_handle *handle = lua_touserdata(L, 1);
 	bool made = handle->cell->made;
@@ -53,6 +57,13 @@ void nq_header_push(lua_State *L, struct nq_packet *packet, enum nq_header kind)
 		lua_pushnil(L);
 		return;
 	}
+	/* The header of a made packet keeps it alive, so no other can have its cell. */
+	lua_rawgeti(L, cache, 1 + class);
+	header = lua_touserdata(L, -1);
+	if (header && header->kind == kind && header->handle.cell == handle->cell &&
+	    header->handle.generation == handle->generation)
+		return;
+	lua_pop(L, 1);
 	/* A made packet's cell lies in its userdata, which the header keeps alive; other cells live
 	 * on. */
 	header = lua_newuserdatauv(L, sizeof(*header), made);
@@ -63,8 +74,15 @@ void nq_header_push(lua_State *L, struct nq_packet *packet, enum nq_header kind)
 		lua_pushvalue(L, 1);
 		lua_setiuservalue(L, -2, 1);
 	}
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_keys[class]);
+	lua_rawgeti(L, cache, CACHE_METATABLES + class);
 	lua_setmetatable(L, -2);
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, cache, 1 + class);
+}
+
+void nq_header_push_cache(lua_State *L)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &cache_key);
 }
 
 static struct header *find_header(lua_State *L, enum class class)
@@ -197,6 +215,13 @@ void nq_header_register(lua_State *L)
 					       {"__tostring", header_tostring},
 					       {NULL, NULL}};
 
+	lua_createtable(L, 2 * CLASS_COUNT, 0);
+	lua_createtable(L, 0, 1);
+	lua_pushstring(L, "v");
+	lua_setfield(L, -2, "__mode");
+	lua_setmetatable(L, -2);
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
 	for (int class = 0; class < CLASS_COUNT; class ++) {
 		lua_newtable(L);
 		push_methods(L, nq_names_new(L, lists[class].names), lists[class].methods);
@@ -213,6 +238,11 @@ void nq_header_register(lua_State *L)
 		lua_pushvalue(L, -1);
 		lua_setfield(L, -3, "__name");
 		lua_setfield(L, -2, "__metatable");
-		lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_keys[class]);
+		lua_pushvalue(L, -1);
+		lua_rawsetp(L, LUA_REGISTRYINDEX, &classes[class]); /* the cache is weak */
+		lua_pushboolean(L, 0);
+		lua_rawseti(L, -3, 1 + class);
+		lua_rawseti(L, -2, CACHE_METATABLES + class);
 	}
+	lua_pop(L, 1);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/header.h"
 #include "lua/names.h"
 #include "packet/print.h"
 
@@ -212,7 +213,8 @@ void nq_packet_register(lua_State *L)
 	for (int i = 0; i < 2; i++) {
 		lua_pushvalue(L, -2);
 		lua_pushvalue(L, -2);
-		lua_pushcclosure(L, i ? nq_packet_newindex : nq_packet_index, 2);
+		nq_header_push_cache(L);
+		lua_pushcclosure(L, i ? nq_packet_newindex : nq_packet_index, 3);
 		lua_setfield(L, -4, i ? "__newindex" : "__index");
 	}
 	lua_pop(L, 2);

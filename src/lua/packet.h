@@ -103,7 +103,7 @@ void nq_packet_room(lua_State *L, struct nq_packet *packet);
 /* Raises "cannot edit this packet: reason" unless reason is NULL. */
 void nq_packet_refuse(lua_State *L, const char *reason);
 
-int nq_packet_index(lua_State *L);    /* __index; upvalues: names, methods by code */
+int nq_packet_index(lua_State *L);    /* __index; upvalues: names, methods by code, headers */
 int nq_packet_newindex(lua_State *L); /* __newindex; the same */
 extern const char *const nq_packet_names[];
 
