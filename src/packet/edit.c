@@ -10,7 +10,7 @@
 #include "packet/tuple.h"
 
 /* A larger copy helps, unless it is as large as a message can be. */
-static const char *truncated_reason(const struct nq_packet *packet)
+const char *nq_edit_truncated(const struct nq_packet *packet)
 {
 	if ((packet->have & NQ_HAVE_WIRE_LENGTH) && packet->wire_length > NQ_PACKET_MAX)
 		return "it is larger than the 65531 bytes that can be copied (gso = false keeps "
@@ -75,7 +75,7 @@ static const char *check_patch(const struct nq_packet *packet, const struct nq_l
 			return "the IPv4 version and header length must stay";
 		if (changes(data, offset, bytes, length, 6, 8))
 			return "the IPv4 fragment bits must stay";
-		if (changes(data, offset, bytes, length, 20, layout->header))
+		if (changes(data, offset, bytes, length, 20, layout->transport))
 			return "the IPv4 options must stay";
 	} else if (layout->version == 6) {
 		/* The low half of byte 0 is traffic class: only the version must stay. */
@@ -104,7 +104,7 @@ const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8
 	uint16_t before = 0;
 
 	if (nq_packet_truncated(packet))
-		return truncated_reason(packet);
+		return nq_edit_truncated(packet);
 	layout = nq_packet_layout(packet);
 	reason = check_patch(packet, layout, offset, bytes, length);
 	if (reason)
@@ -193,7 +193,7 @@ const char *nq_edit_payload(struct nq_packet *packet, const uint8_t *bytes, size
 	uint32_t offset, end;
 
 	if (nq_packet_truncated(packet) || !nq_payload_find(packet, &offset, &end))
-		return truncated_reason(packet);
+		return nq_edit_truncated(packet);
 	if (length == end - offset)
 		return length ? nq_edit_patch(packet, offset, bytes, (uint32_t)length) : NULL;
 	layout = nq_packet_layout(packet);
@@ -218,7 +218,7 @@ const char *nq_edit_option(struct nq_packet *packet, uint8_t kind, const uint8_t
 	uint32_t offset, payload, end, size;
 
 	if (nq_packet_truncated(packet))
-		return truncated_reason(packet);
+		return nq_edit_truncated(packet);
 	if (!nq_header_find(packet, NQ_HEADER_TCP, &offset) ||
 	    !nq_payload_find(packet, &payload, &end))
 		return "it has no TCP header";
@@ -258,10 +258,10 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 		return NULL; /* not IP: nothing to hold it against */
 	nq_layout_read(&after, bytes, length);
 	reason = nq_complete_check(&after, bytes, length);
-	if (reason || nq_layout_header_cut(&before, packet->length))
+	if (reason || before.cut)
 		return reason;
 	reason = nq_layout_difference(&before, packet->data, &after, bytes);
-	if (reason || before.cut)
+	if (reason)
 		return reason;
 	if (before.total && before.total < old_length && before.total >= before.transport)
 		old_length = before.total; /* link-layer padding is no payload */
@@ -325,7 +325,7 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 	if (length > NQ_PACKET_MAX)
 		return too_long;
 	if (nq_packet_truncated(packet))
-		return truncated_reason(packet);
+		return nq_edit_truncated(packet);
 	if (fixup) {
 		const char *reason;
 

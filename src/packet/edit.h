@@ -19,6 +19,9 @@
 const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
 			  uint32_t length);
 
+/* The refusal of every edit of a packet that nq_packet_truncated tells. */
+const char *nq_edit_truncated(const struct nq_packet *packet);
+
 /* Writes a checksum (host order) that leaves as it is, fixup or not: at `offset` in the IPv4 header
  * (NQ_KEEP_IP) or the transport's (NQ_KEEP_TRANSPORT). Refused as nq_edit_patch. */
 const char *nq_edit_checksum(struct nq_packet *packet, uint32_t offset, uint16_t checksum,

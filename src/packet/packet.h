@@ -111,6 +111,7 @@ struct nq_packet {
 	bool dirty;    /* content was changed and is not complete yet */
 	uint8_t keep;  /* NQ_KEEP_* */
 	bool tuple_known;
+	bool rewritten; /* its numbers are those of its receiver; see table/rewrite.h */
 
 	/* Facts that a bit of `have`, or a length, says to be there. */
 	uint32_t iif, oif, physiif, physoif;
@@ -144,12 +145,6 @@ static inline bool nq_packet_truncated(const struct nq_packet *packet)
 {
 	return !(packet->have & NQ_HAVE_PAYLOAD) ||
 	       ((packet->have & NQ_HAVE_WIRE_LENGTH) && packet->wire_length > packet->length);
-}
-
-/* Bytes that the packet has on the wire, where that is known; else those that are here. */
-static inline uint32_t nq_wire_length(const struct nq_packet *packet)
-{
-	return packet->have & NQ_HAVE_WIRE_LENGTH ? packet->wire_length : packet->length;
 }
 
 /* Names of families and hooks as nft prints them ("ip", "prerouting"); NULL for a number that has
