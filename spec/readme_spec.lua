@@ -12,6 +12,7 @@ local LINES = {
   handler = 'local resolver = "192.0.2.53"',
   table_form = "local args = ... -- strings from the command line",
   edits = "udp.dport = 5353",
+  rewrite = "rw(pkt, payload)",
   module = "assert(queue:start())",
   build = "local syn = nfqueue.build({",
   test = 'local handler = assert(nfqueue.load("/tmp/nodns.lua"))',
@@ -71,6 +72,25 @@ describe("the README", function()
       tcp = { sport = 1, dport = 2, flags = "S", mss = 1460 } }))
     assert.are.equal("accept", handler(pkt))
     assert.are.equal(1360, pkt.tcp.mss)
+  end)
+
+  it("shows a rewriter that keeps both ends in step", function()
+    local handler = assert(nfqueue.load(unit.file(blocks.rewrite)))
+    local function pass(from, at, ack, payload)
+      local ports = { 80, 40000 }
+      local pkt = nfqueue.packet(nfqueue.build({ ip = { src = "192.0.2." .. from, dst = "192.0.2." .. 3 - from },
+        tcp = { sport = ports[from], dport = ports[3 - from], seq = at, ack_seq = ack, flags = "A" },
+        payload = payload }))
+      assert.are.equal("accept", handler(pkt))
+      return pkt
+    end
+    local answer = "HTTP/1.1 200 OK\r\nServer: secret/1.0\r\n\r\n"
+    local sent = "HTTP/1.1 200 OK\r\nServer: none of your business\r\n\r\n"
+    assert.are.equal(sent, pass(1, 100, 7, answer).payload)
+    assert.are.equal(sent, pass(1, 100, 7, answer).payload)
+    assert.are.equal(100 + #answer, pass(2, 7, 100 + #sent, "").tcp.ack_seq)
+    assert.are.equal(100 + #sent, pass(1, 100 + #answer, 7, "body").tcp.seq)
+    assert.are.equal("accept", handler(question("\192\0\2\53")))
   end)
 
   it("shows the module", function()

@@ -12,6 +12,7 @@ local nfqueue = {
   stop = core.stop,
   packet = core.packet,
   build = core.build,
+  rewrite = core.rewrite,
 }
 
 local function flatten_args(args, name_of_call)

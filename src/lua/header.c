@@ -31,8 +31,7 @@ static const char *const tcp_names[] = {
 
 static const char *const udp_names[] = {"sport", "dport", "length", "checksum", "offset", NULL};
 
-static const char *const icmp_names[] = {"type",     "code",   "id",	   "seq",
-					 "checksum", "offset", "embedded", NULL};
+static const char *const icmp_names[] = {"type", "code", "id", "seq", "checksum", "offset", NULL};
 
 static enum class class_of(enum nq_header header) {
 	switch (header){

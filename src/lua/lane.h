@@ -14,12 +14,15 @@
 #include "host/loop.h"
 #include "lua/packet.h"
 #include "lua/script.h"
+#include "table/registry.h"
 
 /* What belongs to one Lua state, found through the registry. */
 struct nq_state {
-	struct nq_loop *active;	   /* whose start, run or process is on; for nfqueue.stop */
-	struct nq_cell *unused;	   /* cells of lanes that have ended */
-	struct nq_log_limit limit; /* of lines written by scripts */
+	struct nq_loop *active;	      /* whose start, run or process is on; for nfqueue.stop */
+	struct nq_cell *unused;	      /* cells of lanes that have ended */
+	struct nq_log_limit limit;    /* of lines written by scripts */
+	struct nq_registry *registry; /* tables that all threads find; NULL: none are shared */
+	unsigned rewrites; /* how many nfqueue.rewrite has made: they are found by number */
 };
 
 /* Called once a state. */

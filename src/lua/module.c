@@ -17,6 +17,7 @@
 #include "lua/load.h"
 #include "lua/packet.h"
 #include "lua/queue.h"
+#include "lua/rewrite.h"
 #include "lua/run.h"
 
 static const char loaded_key;
@@ -105,6 +106,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"stop", nq_queue_stop_all},
 		{"packet", nq_packet_make},
 		{"build", nq_packet_build},
+		{"rewrite", nq_rewrite_make},
 		{"load", nq_load},
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},
@@ -127,6 +129,7 @@ int luaopen_nfqueue_core(lua_State *L)
 	nq_packet_register(L);
 	nq_queue_register(L);
 	nq_load_register(L);
+	nq_rewrite_register(L);
 	luaL_newlib(L, functions);
 	lua_pushstring(L, NQ_VERSION);
 	lua_setfield(L, -2, "version");

@@ -30,6 +30,7 @@ struct plan {
 	struct nq_config_layer config;
 	uint16_t *queues;
 	unsigned queue_count, threads;
+	struct nq_registry *registry; /* of the process that judges */
 	/* nfqueue.run only: the state that waits, for its interpreter's Ctrl-C. */
 	lua_State *host;
 	struct nq_lua_lane host_lane;
@@ -211,6 +212,7 @@ static int load_state(lua_State *L)
 	luaL_openlibs(L);
 	set_paths(L, plan);
 	luaL_requiref(L, "nfqueue.core", luaopen_nfqueue_core, 0);
+	nq_state_get(L)->registry = plan->registry;
 	lua_settop(L, 2);
 	push_args(L, plan);
 	if (nq_script_load(L, plan->script, 3, &script, failure) != 0)
@@ -379,8 +381,14 @@ int nq_run(lua_State *L)
 	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
 	plan->host = lua_tothread(L, -1);
 	plan->host_lane.interruptible = nq_lua_can_interrupt();
-	error = nq_worker_run(resources.memory, resources.sockets, &ops, plan, -1, is_interrupted,
-			      &failure);
+	plan->registry = nq_registry_new();
+	if (plan->registry)
+		error = nq_worker_run(resources.memory, resources.sockets, &ops, plan, -1,
+				      is_interrupted, &failure);
+	else
+		error = nq_fail(&failure, 1, ENOMEM, "not enough memory");
+	nq_registry_release(plan->registry);
+	plan->registry = NULL;
 	release(&resources);
 	if (error)
 		return nq_push_failure(L, failure.error, failure.message);
@@ -391,8 +399,16 @@ int nq_run(lua_State *L)
 static int run_worker(void *context, struct nq_memory *memory, const int *sockets, int stop_fd)
 {
 	struct nq_failure failure = {.status = 0};
+	struct plan *plan = context;
+	int error;
 
-	if (nq_worker_run(memory, sockets, &ops, context, stop_fd, NULL, &failure) == 0)
+	plan->registry = nq_registry_new();
+	if (plan->registry)
+		error = nq_worker_run(memory, sockets, &ops, plan, stop_fd, NULL, &failure);
+	else
+		error = nq_fail(&failure, 1, ENOMEM, "not enough memory");
+	nq_registry_release(plan->registry);
+	if (error == 0)
 		return 0;
 	nq_log(NQ_LOG_ERROR, "%s", failure.message);
 	return failure.status ? failure.status : 1;

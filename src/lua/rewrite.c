@@ -1,0 +1,258 @@
+#include "lua/rewrite.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "lua/args.h"
+#include "lua/lane.h"
+#include "lua/packet.h"
+#include "table/rewrite.h"
+
+#define SECOND INT64_C(1000000000)
+
+enum { DEFAULT_MAX = 16384, DEFAULT_TIMEOUT = 7440 /* RFC 5382 REQ-5: 2 hours 4 minutes */ };
+
+static const char metatable_key;
+
+struct rewrite {
+	struct nq_rewrite *table; /* NULL: not made, or released */
+};
+
+/* Coarse: it is read for every packet, and the time-outs are whole seconds. */
+static int64_t read_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static struct rewrite *check_rewrite(lua_State *L, const char *method)
+{
+	struct rewrite *rewrite = lua_touserdata(L, 1);
+	bool is_rewrite = false;
+
+	if (rewrite && lua_getmetatable(L, 1)) {
+		lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+		is_rewrite = lua_rawequal(L, -1, -2);
+		lua_pop(L, 2);
+	}
+	if (!is_rewrite || !rewrite->table)
+		nq_arg_error(L, 1, method, "self", "rewrite");
+	return rewrite;
+}
+
+/***
+Pass a segment of a connection through the rewriter, which edits it in place; a verb is called
+afterwards as for any packet. It is called for **every** TCP packet of the connection, once, in both
+directions, from the SYN on: `rw(pkt)` for those whose content stays, `rw(pkt, payload)` for those
+whose payload becomes another. Sequence numbers (RFC 9293), acknowledgements and SACK blocks (RFC
+2018) are brought in step, and what was sent once is sent the same whenever it is sent again, in
+whatever pieces.
+
+A connection that was not followed from its SYN on passes unchanged until the first payload that
+differs; from there on it is followed. Content that does not fit into its segment is cut, and the
+rest goes when the sender repeats that segment: where every segment grows, lower `tcp.mss` in the
+SYNs after `rw(pkt)`. The payload given must replace the whole payload of the segment; that of an
+acknowledgement without data cannot be replaced.
+@function rewrite:__call
+@tparam packet pkt a packet without a verdict
+@tparam[opt] string payload 0 to 65531 bytes that go in the place of the packet's payload
+@treturn boolean true: it goes on as given
+@treturn ?string why it does not: `out of order` (data before it has not passed yet, so that its
+place is not known: it goes as an acknowledgement without data, and its sender repeats it), `sent
+before` (its data, or the first of it, has passed: it goes as it went then), `no room` (the content
+cannot be kept at present: it goes without data, too), `damaged` (its TCP checksum is wrong: it goes
+as it is), `no stream` (a reset's data is no part of the stream: it goes as it is)
+@raise `packet is no longer valid`, `packet already has a verdict`, `cannot edit this packet: ...`
+for packets that are truncated, a fragment or not TCP, that went through a rewriter before, and for
+another payload in segments that are signed (TCP MD5, TCP-AO) or belong to Multipath TCP
+*/
+static int rewrite_call(lua_State *L)
+{
+	static const char *const reasons[] = {
+		[NQ_REWRITTEN] = NULL,
+		[NQ_REWRITTEN_AGAIN] = "sent before",
+		[NQ_REWRITTEN_HOLE] = "out of order",
+		[NQ_REWRITTEN_NO_ROOM] = "no room",
+		[NQ_REWRITTEN_DAMAGED] = "damaged",
+		[NQ_REWRITTEN_NO_STREAM] = "no stream",
+	};
+	struct rewrite *rewrite = check_rewrite(L, "rewrite");
+	const struct nq_handle *handle = nq_packet_handle(L, 2);
+	enum nq_rewritten result;
+	const char *content = NULL;
+	size_t length = 0;
+
+	if (!handle)
+		return nq_arg_error(L, 2, "rewrite", "pkt", "packet");
+	if (handle->generation != handle->cell->generation)
+		return luaL_error(L, "packet is no longer valid");
+	nq_packet_check_undecided(L, handle->cell->packet);
+	if (!lua_isnoneornil(L, 3))
+		content = nq_arg_string(L, 3, "rewrite", "payload", &length);
+	nq_packet_room(L, handle->cell->packet);
+	nq_packet_refuse(L,
+			 nq_rewrite_pass(rewrite->table, handle->cell->packet,
+					 (const uint8_t *)content, length, read_clock(), &result));
+	lua_pushboolean(L, result == NQ_REWRITTEN);
+	if (result == NQ_REWRITTEN)
+		return 1;
+	lua_pushstring(L, reasons[result]);
+	return 2;
+}
+
+/***
+What the rewriter has done, for all threads that share it.
+@function rewrite:stats
+@treturn table `connections` (in the table now), `kept` (bytes of memory in use for content not yet
+acknowledged), and counted from the start: `edits` (taken), `retransmitted` (segments sent before),
+`out_of_order`, `no_room`, `damaged`, `cut` (segments that their content did not fit), `evicted`
+(connections that went for others), `expired` (that were silent too long)
+*/
+static int rewrite_stats(lua_State *L)
+{
+	const struct rewrite *rewrite = check_rewrite(L, "stats");
+	struct nq_rewrite_stats stats;
+
+	nq_rewrite_stats(rewrite->table, read_clock(), &stats);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} values[] = {
+		{"connections", stats.connections},
+		{"kept", stats.kept},
+		{"edits", stats.edits},
+		{"retransmitted", stats.again},
+		{"out_of_order", stats.hole},
+		{"no_room", stats.no_room},
+		{"damaged", stats.damaged},
+		{"cut", stats.cut},
+		{"evicted", stats.evicted},
+		{"expired", stats.expired},
+	};
+
+	lua_createtable(L, 0, sizeof(values) / sizeof(values[0]));
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		lua_pushinteger(L, (lua_Integer)values[i].value);
+		lua_setfield(L, -2, values[i].name);
+	}
+	return 1;
+}
+
+static int rewrite_gc(lua_State *L)
+{
+	struct rewrite *rewrite = lua_touserdata(L, 1);
+
+	nq_table_release((struct nq_table *)rewrite->table);
+	rewrite->table = NULL;
+	return 0;
+}
+
+static int rewrite_tostring(lua_State *L)
+{
+	(void)check_rewrite(L, "tostring");
+	lua_pushstring(L, "rewrite");
+	return 1;
+}
+
+static int rewrite_index(lua_State *L)
+{
+	lua_pushvalue(L, 2);
+	if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
+		return luaL_error(L, "rewrite has no field '%s'", luaL_tolstring(L, 2, NULL));
+	return 1;
+}
+
+void nq_rewrite_register(lua_State *L)
+{
+	static const luaL_Reg metamethods[] = {{"__call", rewrite_call},
+					       {"__tostring", rewrite_tostring},
+					       {"__gc", rewrite_gc},
+					       {NULL, NULL}};
+	static const luaL_Reg methods[] = {{"stats", rewrite_stats}, {NULL, NULL}};
+
+	luaL_newlib(L, metamethods);
+	luaL_newlib(L, methods);
+	lua_pushcclosure(L, rewrite_index, 1);
+	lua_setfield(L, -2, "__index");
+	lua_pushstring(L, "nfqueue.rewrite");
+	lua_setfield(L, -2, "__name");
+	lua_pushstring(L, "nfqueue.rewrite");
+	lua_setfield(L, -2, "__metatable");
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+}
+
+static void read_options(lua_State *L, struct nq_rewrite_options *options)
+{
+	lua_Number seconds;
+
+	*options = (struct nq_rewrite_options){.max = DEFAULT_MAX,
+					       .timeout = DEFAULT_TIMEOUT * SECOND};
+	if (lua_isnoneornil(L, 1))
+		return;
+	nq_arg_table(L, 1, "rewrite", "options");
+	lua_pushnil(L);
+	while (lua_next(L, 1)) {
+		const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+
+		if (strcmp(name, "max") == 0) {
+			options->max = (uint32_t)nq_arg_integer(L, -1, "rewrite", "max", 1,
+								NQ_REWRITE_MAX);
+		} else if (strcmp(name, "timeout") == 0) {
+			seconds = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+			if (!(seconds > 0 && seconds <= 1e9))
+				nq_arg_error(L, -1, "rewrite", "timeout",
+					     "number of seconds above 0, at most 1e9");
+			options->timeout = (int64_t)(seconds * SECOND);
+		} else {
+			luaL_error(L, "unknown key '%s' to 'rewrite' (known: max, timeout)",
+				   luaL_tolstring(L, -2, NULL));
+		}
+		lua_pop(L, 1);
+	}
+}
+
+/***
+Make a rewriter: it lets TCP payloads change their length, and keeps both ends' sequence numbers in
+step for the rest of the connection. Its table lies in C. The n-th call in a script finds the same
+table in every thread of `nfqueue run`, so it is called in the chunk, not in a handler. Memory is
+bounded: some 350 bytes a connection, 64 MiB in all for content that is not acknowledged yet, of
+which one direction of a connection gets at most 4 MiB and 4,096 edits.
+@function rewrite
+@tparam[opt] table options `max` (integer from 1 to 1048576, default 16384: connections followed at
+a time; the one silent longest goes, first closed ones, then those without an edit), `timeout`
+(number, seconds without a packet after which a connection is forgotten; default 7440, RFC 5382;
+closed ones go after 120)
+@treturn rewrite `rw(pkt [, payload])`, `rw:stats()`
+@raise for a wrong option, naming it
+*/
+int nq_rewrite_make(lua_State *L)
+{
+	struct nq_state *state = nq_state_get(L);
+	struct nq_rewrite_options options;
+	struct nq_table *table = NULL;
+	struct rewrite *rewrite;
+	char name[16];
+	int error;
+
+	read_options(L, &options);
+	rewrite = lua_newuserdatauv(L, sizeof(*rewrite), 0);
+	rewrite->table = NULL;
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	lua_setmetatable(L, -2);
+	snprintf(name, sizeof(name), "%u", ++state->rewrites);
+	error = nq_registry_get(state->registry, &nq_rewrite_class, state->registry ? name : NULL,
+				0, &options, &table);
+	rewrite->table = (struct nq_rewrite *)table;
+	if (error == -EEXIST)
+		return luaL_error(L, "another thread has made rewrite %s with other options", name);
+	if (error == -ENOSPC)
+		return luaL_error(L, "too many tables: make them in the chunk, not in the handler");
+	if (error)
+		return luaL_error(L, "not enough memory");
+	return 1;
+}
