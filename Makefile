@@ -67,13 +67,17 @@ RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
 TEST_PACKAGES = lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
 	netcat-openbsd socat ethtool nginx-light
+# Whose reading and making of packets ours is held against; specs that use them are pending without.
+COMPARE_PACKAGES = python3-scapy tshark
 LINT_PACKAGES = lua-check clang-format cppcheck
 
 deps-build: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES)
 deps-demo: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
-deps deps-test: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+deps deps-test: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) \
+	$(COMPARE_PACKAGES)
+deps-compare: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(COMPARE_PACKAGES)
 deps-lint: PACKAGES = $(BUILD_PACKAGES) $(LINT_PACKAGES)
-deps deps-build deps-demo deps-test deps-lint:
+deps deps-build deps-demo deps-test deps-compare deps-lint:
 	@sh spec/support/deps.sh $(PACKAGES)
 
 # --- The two commands -----------------------------------------------------------------------------------
@@ -157,6 +161,16 @@ bench: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/packet.lua
 
+# Debian source packages with captures; 176 MB are fetched once, into $(BUILD)/compare.
+COLLECTIONS ?= tcpdump wireshark tcpflow ndpi
+
+# Every field read from every packet of other projects' captures, held against what scapy and tshark read.
+compare: deps-compare
+	@$(MAKE) --no-print-directory all
+	@sh spec/compare/fetch.sh $(BUILD)/compare $(COLLECTIONS)
+	@LUA_PATH="lua/?.lua;lua/?/init.lua;spec/?.lua;;" LUA_CPATH="$(BUILD)/lib/?.so;;" \
+		$(LUA) spec/compare/run.lua $(BUILD)/compare $(COLLECTIONS)
+
 # --- Installation ---------------------------------------------------------------------------------------
 
 LUA_FILES = $(shell cd lua && find nfqueue -name '*.lua')
@@ -180,6 +194,6 @@ dist:
 clean:
 	rm -rf build
 
-.PHONY: all deps deps-build deps-demo deps-test deps-lint deps-guest demo support test test-guest \
-	lint asan hostile bench install \
+.PHONY: all deps deps-build deps-demo deps-test deps-compare deps-lint deps-guest demo support test test-guest \
+	lint asan hostile bench compare install \
 	uninstall dist clean

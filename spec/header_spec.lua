@@ -1,5 +1,6 @@
 -- Headers as handlers read them: what is there, what is nil, what raises.
 
+local checksum = require("support.checksum")
 local datagram = require("support.datagram")
 local nfqueue = require("nfqueue")
 
@@ -14,7 +15,7 @@ local FIELDS = {
     "ack", "urg", "ece", "cwr", "offset",
   },
   udp = { "sport", "dport", "length", "checksum", "offset" },
-  icmp = { "type", "code", "id", "seq", "checksum", "offset" },
+  icmp = { "type", "code", "id", "seq", "checksum", "offset", "embedded" },
 }
 
 local function read(header, name)
@@ -37,6 +38,16 @@ local function ip6(next_header, payload)
     .. datagram.SOURCE6 .. datagram.TARGET6 .. payload
 end
 
+-- `bytes` with others at a 0-based offset.
+local function patched(bytes, offset, replacement)
+  return bytes:sub(1, offset) .. replacement .. bytes:sub(offset + #replacement + 1)
+end
+
+-- An authentication header of 24 bytes.
+local function ah(next_header)
+  return string.char(next_header, 4, 0, 0) .. ("\7"):rep(20)
+end
+
 local function tcp(flags, payload, options)
   options = options or ""
   return string.pack(">I2I2I4I4BBI2I2I2", 40000, 443, 0xfffffffe, 7, (5 + #options // 4) << 4, flags, 512, 0xbeef, 9)
@@ -45,6 +56,7 @@ end
 
 local UDP = string.pack(">I2I2I2I2", 40000, 53, 12, 0xbeef) .. "data"
 local ECHO = string.pack(">BBI2I2I2", 8, 1, 0xbeef, 77, 2) .. "data"
+local ECHO6 = "\128" .. ECHO:sub(2)
 local HOP = "\17\0\5\2\0\0\1\0" -- next UDP, router alert
 local FRAGMENT6 = string.pack(">BBI2I4", 17, 0, 24 | 1, 0xdeadbeef) -- offset 24, more to come
 
@@ -103,8 +115,26 @@ describe("pkt.tcp, pkt.udp, pkt.icmp", function()
       { sport = 40000, dport = 53, length = 12, checksum = 0xbeef, offset = 48 } },
     { "ICMP", ip4(1, ECHO), "icmp", 20, 28, "data",
       { type = 8, code = 1, id = 77, seq = 2, checksum = 0xbeef, offset = 20 } },
-    { "ICMPv6", ip6(58, ECHO), "icmp", 40, 48, "data",
-      { type = 8, code = 1, id = 77, seq = 2, checksum = 0xbeef, offset = 40 } },
+    { "ICMPv6", ip6(58, ECHO6), "icmp", 40, 48, "data",
+      { type = 128, code = 1, id = 77, seq = 2, checksum = 0xbeef, offset = 40 } },
+    { "UDP behind an authentication header", ip4(51, ah(17) .. UDP), "udp", 44, 52, "data",
+      { sport = 40000, dport = 53, length = 12, checksum = 0xbeef, offset = 44 } },
+    { "UDP behind two, in IPv6", ip6(51, ah(51) .. ah(17) .. UDP), "udp", 88, 96, "data",
+      { sport = 40000, dport = 53, length = 12, checksum = 0xbeef, offset = 88 } },
+    { "UDP with options behind it (RFC 9868)", ip4(17, UDP .. "\1\1\0"), "udp", 20, 28, "data",
+      { sport = 40000, dport = 53, length = 12, checksum = 0xbeef, offset = 20 } },
+    { "UDP that claims less than its header", ip4(17, (UDP:gsub("\0\12", "\0\7"))), "udp", 20, 28, "data",
+      { sport = 40000, dport = 53, length = 7, checksum = 0xbeef, offset = 20 } },
+    { "UDP that claims nothing", ip4(17, (UDP:gsub("\0\12", "\0\0"))), "udp", 20, 28, "data",
+      { sport = 40000, dport = 53, length = 0, checksum = 0xbeef, offset = 20 } },
+    { "UDP of a first fragment", ip4(17, (UDP:gsub("\0\12", "\5\0")), { fragment = 0x2000 }), "udp", 20, 28, "data",
+      { sport = 40000, dport = 53, length = 0x500, checksum = 0xbeef, offset = 20 } },
+    { "UDP of segments to be cut by the card", ip4(17, UDP, { total = 0 }), "udp", 20, 28, "data",
+      { sport = 40000, dport = 53, length = 12, checksum = 0xbeef, offset = 20 } },
+    { "ICMP of four bytes and padding", ip4(1, ECHO:sub(1, 4), { total = 24 }) .. ("\0"):rep(22), "icmp", 20, 24, "",
+      { type = 8, code = 1, checksum = 0xbeef, offset = 20 } },
+    { "ICMP without id and seq", ip4(1, "\9" .. ECHO:sub(2)), "icmp", 20, 28, "data",
+      { type = 9, code = 1, checksum = 0xbeef, offset = 20 } },
     { "ICMP of four bytes", ip4(1, ECHO:sub(1, 4)), "icmp", 20, 24, "",
       { type = 8, code = 1, checksum = 0xbeef, offset = 20 } },
   }
@@ -130,6 +160,10 @@ describe("pkt.tcp, pkt.udp, pkt.icmp", function()
     { "UDP cut in its header", ip4(17, UDP:sub(1, 7)), 20, UDP:sub(1, 7) },
     { "IPv4 options that reach beyond the end", ip4(17, "", { options = "\1\1\1\1" }):sub(1, 22), 22, "" },
     { "IPv6 extension headers that reach beyond the end", ip6(0, "\17\1" .. ("\0"):rep(6)), 48, "" },
+    { "an authentication header that reaches beyond the end", ip4(51, ah(17):sub(1, 23)), 43, "" },
+    { "an IPv6 packet whose payload length is 0", patched(ip6(17, UDP), 4, "\0\0"), 40, "" },
+    { "hop-by-hop options beyond the payload length", patched(ip6(0, HOP .. UDP), 4, "\0\4"), 44, "" },
+    { "an IPv4 total length of less than the header", ip4(17, UDP, { total = 19 }), 32, "" },
     { "no IP", ("\xff"):rep(40), 0, ("\xff"):rep(40) },
     { "nothing", "", 0, "" },
   }
@@ -174,6 +208,104 @@ describe("pkt.tcp, pkt.udp, pkt.icmp", function()
     assert.is_false(fine)
     assert.matches("the packet has no udp header any more", message, 1, true)
     assert.is_nil(pkt.udp)
+  end)
+end)
+
+describe("ip.length", function()
+  local JUMBO = "\17\0\xc2\4\0\1\0\0" -- next UDP, a jumbo payload of 65,536 bytes
+
+  it("is that of the option in a jumbogram (RFC 2675)", function()
+    local pkt = nfqueue.packet(patched(ip6(0, JUMBO .. UDP), 4, "\0\0"), { length = 65576 })
+    assert.are.same({ 65576, 53, "data" }, { pkt.ip.length, pkt.udp.dport, pkt.payload })
+    -- padding, 65,535 bytes, an option of another length, one that reaches beyond the end
+    for _, options in ipairs({ "\1\4\0\1\0\0", "\xc2\4\0\0\xff\xff", "\xc2\3\0\1\0\0", "\1\9\xc2\4\0\1" }) do
+      options = "\17\0" .. options
+      local other = nfqueue.packet(patched(ip6(0, options .. UDP), 4, "\0\0"))
+      assert.are.equal(40, other.ip.length)
+      assert.is_nil(other.udp)
+    end
+  end)
+
+  it("is that on the wire where a field of 16 bits is too small for segments", function()
+    local pkt = nfqueue.packet(patched(ip6(6, tcp(0x10, "data")), 4, "\0\0"), { length = 100000, gso = true })
+    assert.are.same({ 100000, 443, "data" }, { pkt.ip.length, pkt.tcp.dport, pkt.payload })
+    pkt = nfqueue.packet(ip4(6, tcp(0x10, "data"), { total = 0 }), { length = 100000, gso = true })
+    assert.are.same({ 100000, 443, "data" }, { pkt.ip.length, pkt.tcp.dport, pkt.payload })
+    pkt = nfqueue.packet(ip4(6, tcp(0x10, "data"), { total = 0 }))
+    assert.are.same({ 0, 443, "data" }, { pkt.ip.length, pkt.tcp.dport, pkt.payload })
+  end)
+end)
+
+describe("icmp.embedded", function()
+  local WHOLE = ip4(17, UDP)
+  local WHOLE6 = ip6(0, HOP .. UDP)
+  local FILLED, FILLED6 = WHOLE .. ("\0"):rep(128 - #WHOLE), WHOLE6 .. ("\0"):rep(128 - #WHOLE6)
+  local LONG = ip4(17, UDP .. ("long"):rep(40))
+  local EXTENSION = "\x20\0\0\0\0\8\1\1\0\1\1\0" -- RFC 4884, RFC 4950
+  EXTENSION = patched(EXTENSION, 2, string.pack(">I2", checksum.of(EXTENSION)))
+
+  local function error4(kind, rest)
+    return ip4(1, string.char(kind) .. "\0\xbe\xef" .. rest)
+  end
+
+  local function error6(kind, rest)
+    return ip6(58, string.char(kind) .. "\0\xbe\xef" .. rest)
+  end
+
+  local CASES = {
+    { "unreachable", error4(3, "\0\0\5\xdc" .. WHOLE), WHOLE },
+    { "eight bytes of the transport", error4(11, "\0\0\0\0" .. WHOLE:sub(1, 28)), WHOLE:sub(1, 28) },
+    { "source quench", error4(4, "\0\0\0\0" .. WHOLE), WHOLE },
+    { "redirect", error4(5, "\1\2\3\4" .. WHOLE), WHOLE },
+    { "parameter problem", error4(12, "\9\0\0\0" .. WHOLE), WHOLE },
+    { "padding of the link layer", error4(3, "\0\0\0\0" .. WHOLE) .. "\0\0\0\0", WHOLE, 28 + #WHOLE },
+    { "extensions", error4(11, "\0\32\0\0" .. FILLED .. EXTENSION), WHOLE },
+    { "extensions behind more", error4(11, "\0\34\0\0" .. LONG:sub(1, 136) .. EXTENSION), LONG:sub(1, 136) },
+    { "extensions, no length field", error4(3, "\0\0\0\0" .. LONG:sub(1, 128) .. EXTENSION), LONG:sub(1, 128) },
+    { "no extensions: their checksum is wrong",
+      error4(3, "\0\0\0\0" .. LONG:sub(1, 128) .. patched(EXTENSION, 2, "\1\2")),
+      LONG:sub(1, 128) .. patched(EXTENSION, 2, "\1\2") },
+    { "a length field beyond the end", error4(3, "\0\255\0\0" .. WHOLE), WHOLE },
+    { "a redirect has no length field", error4(5, "\1\2\3\4" .. WHOLE), WHOLE },
+    { "nothing", error4(3, "\0\0\0\0"), "" },
+    { "not even all of the header", error4(3, "\0\0"), "" },
+    { "what is no IP packet", error4(3, "\0\0\0\0junk"), "junk" },
+    { "ICMPv6 unreachable", error6(1, "\0\0\0\0" .. WHOLE6), WHOLE6 },
+    { "too big", error6(2, "\0\0\5\0" .. WHOLE6), WHOLE6 },
+    { "hop limit exceeded, with extensions", error6(3, "\16\0\0\0" .. FILLED6 .. EXTENSION), WHOLE6 },
+    { "ICMPv6 parameter problem", error6(4, "\0\0\0\6" .. WHOLE6), WHOLE6 },
+    { "an ICMPv6 error of a type to come", error6(127, "\0\0\0\0" .. WHOLE6), WHOLE6 },
+  }
+  for _, case in ipairs(CASES) do
+    it("is the packet an error is about: " .. case[1], function()
+      local bytes = case[4] and patched(case[2], 2, string.pack(">I2", case[4])) or case[2]
+      assert.are.equal(case[3], nfqueue.packet(bytes).icmp.embedded)
+    end)
+  end
+
+  it("is nil in messages that are no errors", function()
+    for _, bytes in ipairs({
+      ip4(1, ECHO), ip4(1, "\0" .. ECHO:sub(2)), error4(13, WHOLE), error4(10, "\0\0\0\0" .. WHOLE), ip6(58, ECHO6),
+      error6(137, WHOLE6),
+    }) do
+      assert.is_nil(nfqueue.packet(bytes).icmp.embedded)
+    end
+  end)
+
+  it("makes a packet", function()
+    local inner = nfqueue.packet(nfqueue.packet(error4(3, "\0\0\0\0" .. WHOLE:sub(1, 28))).icmp.embedded)
+    assert.are.same({ "198.51.100.2", 53 }, { inner.ip.dst, inner.udp.dport })
+  end)
+
+  it("is read-only, and so are id and seq where there are none", function()
+    local icmp = nfqueue.packet(error4(3, "\0\0\0\0" .. WHOLE)).icmp
+    assert.matches("icmp field 'embedded' is read-only: it is changed with pkt:patch or pkt.payload",
+      select(2, pcall(function() icmp.embedded = "x" end)), 1, true)
+    for _, field in ipairs({ "id", "seq" }) do
+      assert.is_nil(icmp[field])
+      assert.matches("icmp field '" .. field .. "' is read-only: messages of this type have none",
+        select(2, pcall(function() icmp[field] = 1 end)), 1, true)
+    end
   end)
 end)
 

@@ -8,6 +8,7 @@
 
 struct place {
 	unsigned version; /* 0: not IP, or its headers are not all there */
+	size_t header;	  /* length of the IP header, without extensions of IPv6 */
 	size_t transport;
 	unsigned protocol;
 	size_t destination; /* of the pseudo-header */
@@ -25,17 +26,26 @@ static struct place locate4(const uint8_t *bytes, size_t length)
 	header = (bytes[0] & 15U) * 4U;
 	if (header < 20 || header > length)
 		return place;
-	place.version = 4;
-	place.transport = header;
+	place.header = place.transport = header;
 	place.protocol = bytes[9];
 	place.fragment = (get16(bytes + 6) & 0x3fff) != 0; /* MF or an offset; not DF */
 	place.later = (get16(bytes + 6) & 0x1fff) != 0;
+	/* authentication: in 4-byte words less 2 */
+	while (place.protocol == 51 && !place.later) {
+		const uint8_t *ah = bytes + place.transport;
+
+		if (length - place.transport < 8 || 8U + 4U * ah[1] > length - place.transport)
+			return place;
+		place.protocol = ah[0];
+		place.transport += 8U + 4U * ah[1];
+	}
+	place.version = 4;
 	return place;
 }
 
 static struct place locate6(const uint8_t *bytes, size_t length)
 {
-	struct place place = {.transport = 40, .destination = 24};
+	struct place place = {.header = 40, .transport = 40, .destination = 24};
 	const uint8_t *header;
 	size_t size;
 
@@ -233,7 +243,7 @@ void hostile_verify(struct run *run, const uint8_t *bytes, size_t length, size_t
 	run->verified++;
 	if (place.version == 4) {
 		CHECK(run, get16(bytes + 2) == length);
-		CHECK(run, sums_up(add_words(0, bytes, place.transport)));
+		CHECK(run, sums_up(add_words(0, bytes, place.header)));
 	} else {
 		CHECK(run, get16(bytes + 4) == length - 40);
 	}
@@ -318,16 +328,44 @@ void hostile_verify_preserved(struct run *run, const uint8_t *old, size_t old_le
 
 	if (!before.version)
 		return;
-	if (!CHECK(run, after.version == before.version) ||
-	    !CHECK(run, after.transport == before.transport))
-		return;
 	if (before.version == 4) {
-		CHECK(run, old[0] == now[0] && memcmp(old + 6, now + 6, 2) == 0);
-		CHECK(run, memcmp(old + 20, now + 20, before.transport - 20) == 0);
-	} else {
+		/* Another protocol may make what follows an authentication header, perhaps cut. */
+		if (!CHECK(run, length >= before.header && old[0] == now[0]))
+			return;
+		CHECK(run, memcmp(old + 6, now + 6, 2) == 0);
+		CHECK(run, memcmp(old + 20, now + 20, before.header - 20) == 0);
+	} else if (CHECK(run, after.version == before.version) &&
+		   CHECK(run, after.transport == before.transport)) {
 		CHECK(run, old[6] == now[6]);
 		CHECK(run, memcmp(old + 40, now + 40, before.transport - 40) == 0);
 	}
+}
+
+/* RFC 2675: the first jumbo payload option of hop-by-hop options that are well-formed up to it. */
+static uint64_t total6(const uint8_t *bytes, size_t length)
+{
+	size_t at = 42, end;
+
+	if (get16(bytes + 4) || bytes[6] != 0 || length < 48)
+		return 40 + get16(bytes + 4);
+	end = 40 + 8 + 8U * bytes[41];
+	if (end > length)
+		end = length;
+	while (at < end) {
+		size_t size = bytes[at] == 0 ? 1 : at + 1 < end ? 2U + bytes[at + 1] : end;
+
+		if (size > end - at)
+			break;
+		if (bytes[at] == 0xc2 && size == 6) {
+			uint64_t total = 40 + (uint64_t)get32(bytes + at + 2);
+
+			if (total <= 40 + 65535)
+				break;
+			return total > UINT32_MAX ? UINT32_MAX : total;
+		}
+		at += size;
+	}
+	return 40;
 }
 
 void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length)
@@ -346,6 +384,7 @@ void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length)
 	CHECK(run, layout.routing_dest == 0 || layout.routing_dest + 16 <= length);
 	if (layout.cut || !place.version)
 		return;
+	CHECK(run, layout.header == place.header);
 	CHECK(run, layout.transport == place.transport);
 	CHECK(run, layout.transport <= length);
 	CHECK(run, layout.protocol == place.protocol);
@@ -354,7 +393,7 @@ void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length)
 		CHECK(run, layout.total == get16(bytes + 2));
 		CHECK(run, layout.dont_fragment == !!(bytes[6] & 0x40));
 	} else {
-		CHECK(run, layout.total == (get16(bytes + 4) ? get16(bytes + 4) + 40 : 0));
+		CHECK(run, layout.total == total6(bytes, length));
 		CHECK(run, (layout.routing_dest ? layout.routing_dest : 24) == place.destination);
 	}
 }

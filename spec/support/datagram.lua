@@ -65,17 +65,20 @@ function datagram.raw(protocol, bytes)
 end
 
 --- IPv4: the packet with wrong lengths and checksums, and the right one.
--- `changes`: options, fragment (the 16 bits of flags and offset), ttl.
+-- `changes`: options, fragment (the 16 bits of flags and offset), ttl, ah (with an authentication header).
 function datagram.ip4(transport, changes)
   changes = changes or {}
   local options = changes.options or ""
+  local ah = changes.ah and string.char(transport.protocol, 4, 0, 0) .. ("\7"):rep(20) or ""
   local function header(total, sum)
     return string.pack(">BBI2I2I2BBI2", 0x45 + #options // 4, 0, total, 0x1234, changes.fragment or 0,
-      changes.ttl or 64, transport.protocol, sum) .. datagram.SOURCE4 .. datagram.TARGET4 .. options
+      changes.ttl or 64, changes.ah and 51 or transport.protocol, sum)
+      .. datagram.SOURCE4 .. datagram.TARGET4 .. options
   end
   local body = transport.render(checksum.pseudo4(datagram.SOURCE4, datagram.TARGET4))
-  local total = 20 + #options + #body
-  return header(WRONG, WRONG) .. transport.render(), header(total, checksum.of(header(total, 0))) .. body
+  local total = 20 + #options + #ah + #body
+  local right = header(total, checksum.of(header(total, 0)))
+  return header(WRONG, WRONG) .. ah .. transport.render(), right .. ah .. body
 end
 
 --- IPv6, as ip4. `changes.chain`: extension headers in order, each { number, what follows its next-header byte };

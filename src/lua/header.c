@@ -31,7 +31,8 @@ static const char *const tcp_names[] = {
 
 static const char *const udp_names[] = {"sport", "dport", "length", "checksum", "offset", NULL};
 
-static const char *const icmp_names[] = {"type", "code", "id", "seq", "checksum", "offset", NULL};
+static const char *const icmp_names[] = {"type",     "code",   "id",	   "seq",
+					 "checksum", "offset", "embedded", NULL};
 
 static enum class class_of(enum nq_header header) {
 	switch (header){

@@ -4,6 +4,7 @@
 
 #include "lua/header_parts.h"
 #include "packet/bytes.h"
+#include "packet/icmp.h"
 #include "packet/option.h"
 #include "packet/print.h"
 
@@ -70,7 +71,7 @@ static void push_ip4(lua_State *L, const struct nq_packet *packet, enum ip_field
 		lua_pushinteger(L, nq_get_u16(ip + 10));
 		return;
 	default:
-		lua_pushinteger(L, nq_get_u16(ip + 2)); /* FIELD_IP_LENGTH */
+		lua_pushinteger(L, packet->layout.total); /* FIELD_IP_LENGTH */
 	}
 }
 
@@ -93,7 +94,7 @@ static void push_ip6(lua_State *L, const struct nq_packet *packet, enum ip_field
 			lua_pushnil(L);
 		return;
 	case FIELD_IP_LENGTH:
-		lua_pushinteger(L, nq_get_u16(ip + 4) + 40);
+		lua_pushinteger(L, packet->layout.total);
 		return;
 	default:
 		lua_pushnil(L); /* no DF bit, no checksum */
@@ -204,10 +205,11 @@ static void push_udp(lua_State *L, const struct nq_packet *packet, uint32_t offs
 /* --- ICMP: RFC 792, RFC 4443 --------------------------------------------------------------------
  */
 
-static void push_icmp(lua_State *L, const struct nq_packet *packet, uint32_t offset,
+static void push_icmp(lua_State *L, struct nq_packet *packet, uint32_t offset,
 		      enum icmp_field field)
 {
 	const uint8_t *icmp = packet->data + offset;
+	uint32_t end;
 
 	switch (field) {
 	case FIELD_ICMP_TYPE:
@@ -222,9 +224,14 @@ static void push_icmp(lua_State *L, const struct nq_packet *packet, uint32_t off
 	case FIELD_ICMP_OFFSET:
 		lua_pushinteger(L, offset);
 		return;
+	case FIELD_ICMP_EMBEDDED:
+		if (nq_embedded_find(packet, &offset, &end))
+			lua_pushlstring(L, (const char *)packet->data + offset, end - offset);
+		else
+			lua_pushnil(L);
+		return;
 	default:
-		/* The second word, as echo messages use it; a message of 4 bytes has none. */
-		if (packet->length - offset < 8)
+		if (!nq_icmp_has_id(packet))
 			lua_pushnil(L);
 		else
 			lua_pushinteger(L, nq_get_u16(icmp + (field == FIELD_ICMP_ID ? 4 : 6)));

@@ -7,6 +7,7 @@
 #include "lua/header_parts.h"
 #include "packet/bytes.h"
 #include "packet/edit.h"
+#include "packet/icmp.h"
 #include "packet/option.h"
 
 /* Raises "tcp field 'x' is read-only: why". */
@@ -275,7 +276,12 @@ static void set_icmp(lua_State *L, struct nq_packet *packet, uint32_t offset, en
 	case FIELD_ICMP_SEQ:
 		if (packet->length - offset < 8)
 			refuse_field(L, CLASS_ICMP, "the message of 4 bytes has none");
+		if (!nq_icmp_has_id(packet))
+			refuse_field(L, CLASS_ICMP, "messages of this type have none");
 		set_u16(L, packet, CLASS_ICMP, offset + (field == FIELD_ICMP_ID ? 4 : 6));
+		return;
+	case FIELD_ICMP_EMBEDDED:
+		refuse_field(L, CLASS_ICMP, "it is changed with pkt:patch or pkt.payload");
 		return;
 	default:
 		refuse_field(L, CLASS_ICMP, "it is where the header begins");

@@ -129,7 +129,7 @@ void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length
 
 	if (layout->version == 4) {
 		nq_put_u16(bytes + 2, length);
-		write_checksum(bytes, 10, layout->transport, 0, false);
+		write_checksum(bytes, 10, layout->header, 0, false);
 	} else {
 		nq_put_u16(bytes + 4, length - 40);
 	}

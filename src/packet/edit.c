@@ -75,7 +75,7 @@ static const char *check_patch(const struct nq_packet *packet, const struct nq_l
 			return "the IPv4 version and header length must stay";
 		if (changes(data, offset, bytes, length, 6, 8))
 			return "the IPv4 fragment bits must stay";
-		if (changes(data, offset, bytes, length, 20, layout->transport))
+		if (changes(data, offset, bytes, length, 20, layout->header))
 			return "the IPv4 options must stay";
 	} else if (layout->version == 6) {
 		/* The low half of byte 0 is traffic class: only the version must stay. */
@@ -258,10 +258,10 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 		return NULL; /* not IP: nothing to hold it against */
 	nq_layout_read(&after, bytes, length);
 	reason = nq_complete_check(&after, bytes, length);
-	if (reason || before.cut)
+	if (reason || nq_layout_header_cut(&before, packet->length))
 		return reason;
 	reason = nq_layout_difference(&before, packet->data, &after, bytes);
-	if (reason)
+	if (reason || before.cut)
 		return reason;
 	if (before.total && before.total < old_length && before.total >= before.transport)
 		old_length = before.total; /* link-layer padding is no payload */

@@ -4,12 +4,35 @@
 
 #include "packet/bytes.h"
 
+enum { IP6_HEADER = 40, IP6_MOST = 40 + 65535 };
 enum { TCP_HEADER = 20, UDP_HEADER = 8, ICMP_LEAST = 4, ICMP_HEADER = 8 };
+
+/*
+ * Headers lie within the length that the network header claims. Completing an edit does not go by
+ * it, since it writes it; reading does.
+ */
+static void heed_total(const struct nq_packet *packet, struct nq_layout *layout)
+{
+	uint32_t wire = nq_wire_length(packet);
+	uint32_t total = layout->total;
+
+	/* Segments beyond 64 KB: the length field is 0, and newer kernels do without the option
+	 * that tells their length. */
+	if ((layout->version == 4 && total == 0 && wire > 65535) ||
+	    (layout->version == 6 && total == IP6_HEADER && wire > IP6_MOST))
+		total = layout->total = wire;
+	if (layout->version == 0 || total == 0 || total >= layout->transport)
+		return;
+	if (layout->version == 6) /* what the chain says beyond the total is not so */
+		nq_layout_read(layout, packet->data, total);
+	layout->cut = true;
+}
 
 const struct nq_layout *nq_packet_layout(struct nq_packet *packet)
 {
 	if (!packet->layout_known) {
 		nq_layout_read(&packet->layout, packet->data, packet->length);
+		heed_total(packet, &packet->layout);
 		packet->layout_known = true;
 	}
 	return &packet->layout;
@@ -81,6 +104,17 @@ bool nq_header_find(struct nq_packet *packet, enum nq_header header, uint32_t *o
 	return false;
 }
 
+/* A length that cannot be right is not believed: less than the header, or (a first fragment's, a
+ * jumbogram's 0) not that of the bytes here. */
+static void skip_udp(const struct nq_packet *packet, uint32_t *offset, uint32_t *end)
+{
+	uint32_t claimed = nq_get_u16(packet->data + *offset + 4);
+
+	if (claimed >= UDP_HEADER && claimed < *end - *offset)
+		*end = *offset + claimed;
+	*offset += UDP_HEADER;
+}
+
 bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end)
 {
 	const struct nq_layout *layout = nq_packet_layout(packet);
@@ -100,7 +134,7 @@ bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end)
 	else if (has_tcp(packet, layout))
 		*offset += tcp_header_length(packet, layout->transport);
 	else if (has_udp(packet, layout))
-		*offset += UDP_HEADER;
+		skip_udp(packet, offset, end);
 	else if (has_icmp(packet, layout))
 		*offset += size - *offset < ICMP_HEADER ? size - *offset : ICMP_HEADER;
 	return true;

@@ -31,8 +31,8 @@ bool nq_header_find(struct nq_packet *packet, enum nq_header header, uint32_t *o
 
 /*
  * Offset behind the last header understood, and where the payload ends: padding of the link layer
- * is no payload. A later fragment's payload begins behind its IP header. False when nothing was
- * copied.
+ * is no payload, nor is what lies behind the length that UDP claims (RFC 768; RFC 9868 puts options
+ * there). A later fragment's payload begins behind its IP header. False when nothing was copied.
  */
 bool nq_payload_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end);
 

@@ -147,6 +147,12 @@ static inline bool nq_packet_truncated(const struct nq_packet *packet)
 	       ((packet->have & NQ_HAVE_WIRE_LENGTH) && packet->wire_length > packet->length);
 }
 
+/* Bytes that the packet has on the wire, where that is known; else those that are here. */
+static inline uint32_t nq_wire_length(const struct nq_packet *packet)
+{
+	return packet->have & NQ_HAVE_WIRE_LENGTH ? packet->wire_length : packet->length;
+}
+
 /* Names of families and hooks as nft prints them ("ip", "prerouting"); NULL for a number that has
  * none. */
 const char *nq_family_name(uint8_t family);
