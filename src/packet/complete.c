@@ -125,8 +125,13 @@ void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length
 		 const struct nq_change *change)
 {
 	uint32_t size = length - layout->transport;
-	bool follows = change && change->at && change->protocol == layout->protocol;
+	bool follows;
 
+	/* What was remembered of another transport, or of one elsewhere, says nothing here. */
+	if (change &&
+	    (change->protocol != layout->protocol || change->transport != layout->transport))
+		change = NULL;
+	follows = change && change->at;
 	if (layout->version == 4) {
 		nq_put_u16(bytes + 2, length);
 		write_checksum(bytes, 10, layout->header, 0, false);
@@ -155,7 +160,8 @@ void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, c
 	uint32_t at = nq_checksum_offset(layout);
 	uint32_t size;
 
-	*change = (struct nq_change){.leaving = length, .protocol = layout->protocol};
+	*change = (struct nq_change){
+		.leaving = length, .transport = layout->transport, .protocol = layout->protocol};
 	if (!layout->version || layout->cut)
 		return;
 	/* Padding of the link layer does not leave: kernels want the two lengths equal. */
@@ -193,12 +199,12 @@ static uint64_t add_part(uint64_t sum, const uint8_t *bytes, uint32_t from, uint
 uint16_t nq_change_sum(const struct nq_change *change, const struct nq_layout *layout,
 		       const uint8_t *bytes, uint32_t from, uint32_t to)
 {
-	uint32_t at = layout->transport + change->at;
+	uint32_t at = change->transport + change->at;
 	uint32_t end =
-		change->udp_length ? layout->transport + change->udp_length : change->leaving;
+		change->udp_length ? change->transport + change->udp_length : change->leaving;
 	uint64_t sum = 0;
 
-	if (has_pseudo_header(layout)) {
+	if (change->protocol != IPPROTO_ICMP) {
 		if (layout->version == 4)
 			sum = add_part(sum, bytes, from, to, 12, 20);
 		else
@@ -206,10 +212,10 @@ uint16_t nq_change_sum(const struct nq_change *change, const struct nq_layout *l
 	}
 	if (change->udp_length) {
 		/* The length is written back as it was. */
-		sum = add_part(sum, bytes, from, to, layout->transport,
-			       layout->transport + UDP_LENGTH);
+		sum = add_part(sum, bytes, from, to, change->transport,
+			       change->transport + UDP_LENGTH);
 	} else {
-		sum = add_part(sum, bytes, from, to, layout->transport, at);
+		sum = add_part(sum, bytes, from, to, change->transport, at);
 	}
 	sum = add_part(sum, bytes, from, to, at + 2, end);
 	return (uint16_t)~nq_checksum_fold(sum);

@@ -134,15 +134,20 @@ const char *nq_edit_checksum(struct nq_packet *packet, uint32_t offset, uint16_t
 	if (reason)
 		return reason;
 	packet->keep |= keep;
-	if (keep == NQ_KEEP_IP)
+	if (keep == NQ_KEEP_IP) {
 		packet->kept_ip = checksum;
-	else
+	} else {
 		packet->kept_transport = checksum;
+		packet->kept_at = offset;
+		packet->kept_protocol = nq_packet_layout(packet)->protocol;
+	}
 	return NULL;
 }
 
-/* NULL when bytes of an IP packet, which is no fragment, can be given another number. */
-static const char *check_resize(const struct nq_packet *packet, const struct nq_layout *layout)
+/* NULL when bytes of an IP packet, which is no fragment, can be given another number. Behind `end`
+ * is padding. */
+static const char *check_resize(const struct nq_packet *packet, const struct nq_layout *layout,
+				uint32_t end)
 {
 	if (!layout->version)
 		return NULL;
@@ -150,7 +155,14 @@ static const char *check_resize(const struct nq_packet *packet, const struct nq_
 		return headers_cut;
 	if (nq_is_fragment(layout))
 		return fragment_length;
-	return nq_complete_check(layout, packet->data, packet->length);
+	return nq_complete_check(layout, packet->data, end);
+}
+
+/* It is all there, so that what was on the wire says nothing about its new length. */
+static void forget_wire_length(struct nq_packet *packet)
+{
+	packet->have &= ~(uint32_t)NQ_HAVE_WIRE_LENGTH;
+	packet->wire_length = 0;
 }
 
 /*
@@ -173,6 +185,7 @@ static void resize(struct nq_packet *packet, uint32_t from, uint32_t to, uint32_
 		memcpy(target + from, bytes, length);
 	packet->data = target;
 	packet->length = total;
+	forget_wire_length(packet);
 	packet->change.leaving = total;
 	packet->change.at = 0;
 	packet->change.udp_length = 0;
@@ -197,7 +210,7 @@ const char *nq_edit_payload(struct nq_packet *packet, const uint8_t *bytes, size
 	if (length == end - offset)
 		return length ? nq_edit_patch(packet, offset, bytes, (uint32_t)length) : NULL;
 	layout = nq_packet_layout(packet);
-	reason = check_resize(packet, layout);
+	reason = check_resize(packet, layout, end);
 	if (reason)
 		return reason;
 	if (layout->version && layout->protocol == IPPROTO_TCP && !follows)
@@ -229,7 +242,7 @@ const char *nq_edit_option(struct nq_packet *packet, uint8_t kind, const uint8_t
 		return reason;
 	if (options.length == size)
 		return size ? nq_edit_patch(packet, offset, options.bytes, size) : NULL;
-	reason = check_resize(packet, nq_packet_layout(packet));
+	reason = check_resize(packet, nq_packet_layout(packet), end);
 	if (reason)
 		return reason;
 	if (end - size + options.length > NQ_PACKET_MAX)
@@ -344,6 +357,7 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 		nq_complete(&layout, packet->spare, (uint32_t)length, &change);
 	packet->data = packet->spare;
 	packet->length = (uint32_t)length;
+	forget_wire_length(packet);
 	packet->layout_known = false;
 	packet->dirty = false;
 	packet->keep = 0;
@@ -367,9 +381,10 @@ const char *nq_edit_finish(struct nq_packet *packet, bool fixup)
 		nq_complete(&layout, packet->data, packet->length, &packet->change);
 		if (packet->keep & NQ_KEEP_IP && layout.version == 4)
 			nq_put_u16(packet->data + 10, packet->kept_ip);
-		if (packet->keep & NQ_KEEP_TRANSPORT && packet->change.protocol == layout.protocol)
-			nq_put_u16(packet->data + layout.transport + nq_checksum_offset(&layout),
-				   packet->kept_transport);
+		/* Where it was assigned there may be something else by now. */
+		if (packet->keep & NQ_KEEP_TRANSPORT && packet->kept_protocol == layout.protocol &&
+		    packet->kept_at == layout.transport + nq_checksum_offset(&layout))
+			nq_put_u16(packet->data + packet->kept_at, packet->kept_transport);
 	}
 	packet->dirty = false;
 	packet->send |= NQ_SEND_BYTES;

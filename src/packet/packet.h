@@ -60,6 +60,7 @@ enum {
  */
 struct nq_change {
 	uint32_t leaving;    /* length without link-layer padding */
+	uint32_t transport;  /* offset of the transport header; another one is not followed */
 	uint32_t at;	     /* of the checksum in the transport header; 0: it is summed anew */
 	uint32_t udp_length; /* what a UDP header rightly claims; 0: completed to the end */
 	uint16_t checksum;   /* in memory order */
@@ -130,6 +131,8 @@ struct nq_packet {
 	uint8_t label;	 /* number of the label bit to set, 0 to 127 */
 	struct nq_change change;
 	uint16_t kept_ip, kept_transport; /* the assigned checksums, host order */
+	uint32_t kept_at;		  /* offset of the second, */
+	uint8_t kept_protocol;		  /* and whose it is */
 	struct nq_flow_tuple tuple;	  /* when tuple_known */
 };
 
