@@ -1,23 +1,31 @@
 /*
- * Edits, as the verbs make them. A refused one changes nothing; what one changed is judged by the
- * sums of reader.c.
+ * Edits in place and what leaves after them. A refused one changes nothing; what one changed is
+ * judged by the sums of reader.c.
  */
 #include "hostile.h"
 #include "packet/edit.h"
 #include "packet/header.h"
 #include "packet/tuple.h"
 
-/* What is only remembered is no change. */
-static struct nq_packet remember(struct nq_packet *packet)
+struct nq_packet hostile_remember(struct nq_packet *packet)
 {
 	(void)nq_packet_layout(packet);
 	nq_tuple_freeze(packet);
 	return *packet;
 }
 
-static void patch_packet(struct run *run, struct nq_packet *packet)
+void hostile_refused(struct run *run, const struct nq_packet *packet,
+		     const struct nq_packet *before, const uint8_t *old)
 {
-	struct nq_packet before = remember(packet);
+	run->refused++;
+	CHECK(run, same_bytes(packet->data, old, before->length));
+	CHECK(run, same_bytes(packet, before, sizeof(*before)));
+}
+
+static void patch_packet(struct run *run, struct edited *edited)
+{
+	struct nq_packet *packet = edited->packet;
+	struct nq_packet before = hostile_remember(packet);
 	uint8_t bytes[64];
 	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
 	uint32_t offset = below(run, packet->length + 1);
@@ -26,6 +34,8 @@ static void patch_packet(struct run *run, struct nq_packet *packet)
 
 	if (one_in(run, 2))
 		offset %= 44; /* more often where it hurts */
+	if (offset > packet->length)
+		offset = packet->length;
 	if (length > packet->length - offset)
 		length = packet->length - offset;
 	if (one_in(run, 2) && length > 2)
@@ -36,9 +46,7 @@ static void patch_packet(struct run *run, struct nq_packet *packet)
 	reason = nq_edit_patch(packet, offset, bytes, length);
 	run->edits++;
 	if (reason) {
-		run->refused++;
-		CHECK(run, same_bytes(packet->data, old, before.length));
-		CHECK(run, same_bytes(packet, &before, sizeof(before)));
+		hostile_refused(run, packet, &before, old);
 	} else {
 		CHECK(run, !nq_packet_truncated(&before));
 		CHECK(run, packet->dirty && packet->change.leaving <= packet->length);
@@ -49,118 +57,156 @@ static void patch_packet(struct run *run, struct nq_packet *packet)
 	hostile_give_bytes(old);
 }
 
-static void finish_packet(struct run *run, struct nq_packet *packet, const uint8_t *original)
+/* A checksum is assigned where the header has one. */
+static void set_checksum(struct run *run, struct edited *edited)
 {
-	struct nq_packet before = remember(packet);
-	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
-	bool fixup = !one_in(run, 4);
-	const char *reason = nq_edit_finish(packet, fixup);
-	size_t follows;
+	struct nq_packet *packet = edited->packet;
+	struct nq_packet before = hostile_remember(packet);
+	bool is_ip = one_in(run, 3);
+	uint16_t checksum = one_in(run, 4) ? 0 : (uint16_t)below(run, 0x10000);
+	unsigned version = packet->length ? packet->data[0] >> 4 : 0;
+	uint8_t *old;
+	unsigned protocol;
+	size_t at = 10;
 
-	run->edits++;
-	if (reason) {
-		run->refused++;
-		CHECK(run, fixup);
-		CHECK(run, same_bytes(packet->data, old, before.length));
-		CHECK(run, same_bytes(packet, &before, sizeof(before)));
+	if (is_ip) {
+		if (version != 4 || packet->length < 20)
+			return;
 	} else {
-		CHECK(run, !packet->dirty && packet->send & NQ_SEND_BYTES);
-		if (fixup && hostile_is_ip(packet->data, packet->length)) {
-			CHECK(run, packet->length == before.change.leaving);
-			follows = hostile_verify_share(run, original, packet->data, packet->length,
-						       packet->csum_complete);
-			hostile_verify(run, packet->data, packet->length,
-				       hostile_claimed_udp(original, packet->length), follows);
-			hostile_verify_untouched(run, old, packet->data, packet->length, follows);
+		size_t field;
+
+		if (!hostile_find_transport(packet->data, packet->length, &protocol, &at))
+			return;
+		field = hostile_checksum_at(version, protocol);
+		if (!field)
+			return;
+		at += field;
+	}
+	old = hostile_take_bytes(packet->data, packet->length);
+	run->edits++;
+	if (nq_edit_checksum(packet, (uint32_t)at, checksum,
+			     is_ip ? NQ_KEEP_IP : NQ_KEEP_TRANSPORT)) {
+		hostile_refused(run, packet, &before, old);
+	} else {
+		CHECK(run, packet->dirty && packet->data == before.data);
+		old[at] = (uint8_t)(checksum >> 8);
+		old[at + 1] = (uint8_t)checksum;
+		CHECK(run, packet->length == before.length);
+		CHECK(run, same_bytes(packet->data, old, packet->length));
+		if (is_ip) {
+			edited->keeps_ip = true;
+			edited->kept_ip = checksum;
 		} else {
-			CHECK(run, packet->length == before.length);
-			CHECK(run, same_bytes(packet->data, old, before.length));
+			edited->keeps_transport = true;
+			edited->kept_transport = checksum;
+			edited->kept_protocol = protocol;
+			edited->kept_at = at;
 		}
 	}
 	hostile_give_bytes(old);
 }
 
-/* What the network header says of the packet's length; 0 when there is none. */
-static uint32_t claimed_length(const uint8_t *bytes, uint32_t length)
+/* What left, before assigned checksums were put into it. */
+static void verify_left(struct run *run, const struct edited *edited,
+			const struct nq_packet *packet, const uint8_t *old)
 {
-	if (length >= 20 && bytes[0] >> 4 == 4)
-		return get16(bytes + 2);
-	return length >= 40 && bytes[0] >> 4 == 6 ? get16(bytes + 4) + 40u : 0;
+	const uint8_t *original = edited->original;
+	size_t follows = 0, udp = 0;
+
+	if (!edited->resized) {
+		follows = hostile_verify_share(run, original, packet->data, packet->length,
+					       packet->csum_complete);
+		if (hostile_same_transport(original, packet->data, packet->length))
+			udp = hostile_claimed_udp(original, packet->length);
+	}
+	hostile_verify(run, packet->data, packet->length, udp, follows);
+	hostile_verify_untouched(run, old, packet->data, packet->length, follows);
 }
 
-static void replace_packet(struct run *run, struct nq_packet *packet, const uint8_t *original)
+/* The packet that left beside its twin, in which no checksum was assigned. */
+static void verify_kept(struct run *run, const struct edited *edited, const uint8_t *twin)
 {
-	struct nq_packet before = remember(packet);
-	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
-	uint8_t bytes[PACKET_CASE_MAX];
-	uint32_t length = packet->length;
-	bool fixup = !one_in(run, 4);
-	size_t follows = 0;
-	uint8_t *block;
-	const char *reason;
+	const struct nq_packet *packet = edited->packet;
+	uint8_t *expected = hostile_take_bytes(twin, packet->length);
+	unsigned version = expected[0] >> 4;
+	unsigned protocol;
+	size_t at;
 
-	/* The same with some bytes changed, shortened or longer; or nothing like it. */
-	if (length > sizeof(bytes) - 16)
-		length = sizeof(bytes) - 16;
-	copy_bytes(bytes, packet->data, length);
-	if (one_in(run, 3)) {
-		length = below(run, 200);
-		fill(run, bytes, length);
-	} else {
-		if (one_in(run, 3))
-			length = below(run, length + 1);
-		else if (one_in(run, 2))
-			fill(run, bytes + length, 16), length += below(run, 17);
-		for (uint32_t i = below(run, 4); i > 0 && length; i--)
-			bytes[below(run, length)] = (uint8_t)draw(run);
+	if (edited->keeps_ip && version == 4) {
+		expected[10] = (uint8_t)(edited->kept_ip >> 8);
+		expected[11] = (uint8_t)edited->kept_ip;
 	}
-	block = hostile_take_bytes(bytes, length);
-	reason = nq_edit_replace(packet, block, length, fixup);
+	/* Of another transport it says nothing. */
+	if (edited->keeps_transport &&
+	    hostile_find_transport(twin, packet->length, &protocol, &at) &&
+	    protocol == edited->kept_protocol &&
+	    at + hostile_checksum_at(version, protocol) == edited->kept_at) {
+		at = edited->kept_at;
+		expected[at] = (uint8_t)(edited->kept_transport >> 8);
+		expected[at + 1] = (uint8_t)edited->kept_transport;
+	}
+	CHECK(run, same_bytes(packet->data, expected, packet->length));
+	hostile_give_bytes(expected);
+}
+
+static void finish_packet(struct run *run, struct edited *edited)
+{
+	struct nq_packet *packet = edited->packet;
+	struct nq_packet before = hostile_remember(packet);
+	struct nq_packet twin = before;
+	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
+	uint8_t *bytes = hostile_take_bytes(packet->data, packet->length);
+	bool fixup = !one_in(run, 4);
+	const char *reason = nq_edit_finish(packet, fixup);
+
+	twin.data = bytes;
+	twin.keep = 0;
+	CHECK(run, nq_edit_finish(&twin, fixup) == reason);
 	run->edits++;
-	CHECK(run, same_bytes(block, bytes, length));
-	CHECK(run, same_bytes(before.data, old, before.length));
 	if (reason) {
-		run->refused++;
-		CHECK(run, same_bytes(packet, &before, sizeof(before)));
+		CHECK(run, fixup);
+		hostile_refused(run, packet, &before, old);
 	} else {
-		CHECK(run, length > 0 && !nq_packet_truncated(&before));
-		if (fixup && packet->length != length) {
-			/* Only padding that the old packet had too is left out. */
-			CHECK(run, length == before.length);
-			CHECK(run, packet->length == claimed_length(old, before.length));
-			CHECK(run, packet->length == claimed_length(bytes, length));
-			length = packet->length;
-		}
-		CHECK(run, packet->data == before.spare && packet->length == length);
 		CHECK(run, !packet->dirty && packet->send & NQ_SEND_BYTES);
-		if (!fixup) {
-			CHECK(run, same_bytes(packet->data, bytes, length));
+		if (fixup && hostile_is_ip(packet->data, packet->length)) {
+			CHECK(run, packet->length == before.change.leaving);
+			verify_left(run, edited, &twin, old);
+			verify_kept(run, edited, twin.data);
 		} else {
-			if (length <= before.length)
-				follows = hostile_verify_share(run, original, packet->data, length,
-							       false);
-			hostile_verify_untouched(run, bytes, packet->data, length, follows);
-			hostile_verify_preserved(run, original, before.length, packet->data,
-						 length);
-			if (hostile_is_ip(old, before.length))
-				hostile_verify(run, packet->data, length, 0, follows);
+			CHECK(run, packet->length == before.length);
+			CHECK(run, same_bytes(packet->data, old, before.length));
 		}
 	}
-	hostile_give_bytes(block);
+	hostile_give_bytes(bytes);
 	hostile_give_bytes(old);
 }
 
 void hostile_edit(struct run *run, struct nq_packet *packet)
 {
 	uint8_t *original = hostile_take_bytes(packet->data, packet->length);
-	uint32_t length = packet->length;
+	struct edited edited = {.packet = packet, .original = original, .length = packet->length};
 
-	for (uint32_t i = below(run, 4); i > 0; i--)
-		patch_packet(run, packet);
-	hostile_verify_preserved(run, original, length, packet->data, packet->length);
+	for (uint32_t i = below(run, 6); i > 0; i--) {
+		switch (below(run, 6)) {
+		case 0:
+			set_checksum(run, &edited);
+			break;
+		case 1:
+			hostile_edit_payload(run, &edited);
+			break;
+		case 2:
+			hostile_edit_option(run, &edited);
+			break;
+		default:
+			patch_packet(run, &edited);
+		}
+		if (!edited.resized)
+			hostile_verify_preserved(run, original, edited.length, packet->data,
+						 packet->length);
+	}
 	if (one_in(run, 2))
-		replace_packet(run, packet, original);
+		hostile_edit_replace(run, &edited);
 	else if (packet->dirty)
-		finish_packet(run, packet, original);
+		finish_packet(run, &edited);
 	hostile_give_bytes(original);
 }

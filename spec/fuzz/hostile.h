@@ -29,6 +29,9 @@ enum {
 
 struct run {
 	uint64_t random;
+	/* While not NULL, choices come from here instead of from the random numbers. */
+	const uint8_t *input;
+	size_t input_left;
 	const char *what;     /* the class of cases under way */
 	const uint8_t *bytes; /* the case, to be shown; NULL: there is none */
 	size_t length;
@@ -74,7 +77,10 @@ static inline void copy_bytes(void *to, const void *from, size_t length)
 		memcpy(to, from, length);
 }
 
-/* --- Random numbers: all follow from the seed, in the order of the calls --- */
+/* --- Choices: all follow from the seed, or from the input, in the order of the calls --- */
+
+/* support.c: the next 1 to 4 bytes of run->input as a number; zeros when it is used up. */
+uint32_t hostile_next(struct run *run, unsigned size);
 
 static inline uint64_t draw(struct run *run)
 {
@@ -87,6 +93,8 @@ static inline uint64_t draw(struct run *run)
 /* 0 to limit - 1 */
 static inline uint32_t below(struct run *run, uint32_t limit)
 {
+	if (run->input)
+		return hostile_next(run, limit <= 1U << 8 ? 1 : limit <= 1U << 16 ? 2 : 4) % limit;
 	return (uint32_t)((draw(run) >> 32) % limit);
 }
 
@@ -98,7 +106,7 @@ static inline bool one_in(struct run *run, uint32_t count)
 static inline void fill(struct run *run, uint8_t *bytes, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
-		bytes[i] = (uint8_t)(draw(run) >> 24);
+		bytes[i] = (uint8_t)(run->input ? hostile_next(run, 1) : draw(run) >> 24);
 }
 
 /* --- support.c: blocks --- */
@@ -156,6 +164,9 @@ static inline void put_host32(uint8_t *bytes, uint32_t value)
 /* Whether the bytes are IPv4 or IPv6 with all headers before the transport. */
 bool hostile_is_ip(const uint8_t *bytes, size_t length);
 
+/* Whether both packets have the same transport at the same place. */
+bool hostile_same_transport(const uint8_t *old, const uint8_t *now, size_t length);
+
 /* nq_layout_read says what an own walk says. */
 void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length);
 
@@ -186,10 +197,49 @@ void hostile_verify_preserved(struct run *run, const uint8_t *old, size_t old_le
 size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *now, size_t length,
 			    bool exact);
 
-/* --- edits.c: packets edited --- */
+/* Where the payload begins and ends, without the padding of the link layer. */
+void hostile_find_payload(const uint8_t *bytes, size_t length, size_t *offset, size_t *end);
 
-/* A few random edits of the packet, as the verbs make them, each judged. */
+/* Whether the bytes can get another length, `is_tcp`: and are TCP. What is not IP can. */
+bool hostile_can_resize(const uint8_t *bytes, size_t length, bool *is_tcp);
+
+/* Writes the lengths of IP and UDP; the bytes are no fragment. */
+void hostile_set_lengths(uint8_t *bytes, size_t length);
+
+/* A whole transport header of IP: its protocol, and where it begins; false for other packets. */
+bool hostile_find_transport(const uint8_t *bytes, size_t length, unsigned *protocol, size_t *at);
+
+/* Offset of the checksum in the headers of a protocol (IPv4: version 4); 0: none of ours. */
+size_t hostile_checksum_at(unsigned version, unsigned protocol);
+
+/* --- edits.c, resizes.c: packets edited --- */
+
+/* A packet under edit: what it was, and what must come of it. */
+struct edited {
+	struct nq_packet *packet;
+	const uint8_t *original;
+	uint32_t length; /* of the original */
+	bool resized;
+	bool keeps_ip, keeps_transport; /* checksums that were assigned */
+	uint16_t kept_ip, kept_transport;
+	unsigned kept_protocol; /* of the second, */
+	size_t kept_at;		/* and its offset */
+};
+
+/* Edits of the packet, as the verbs make them, and its leave, each judged. */
 void hostile_edit(struct run *run, struct nq_packet *packet);
+
+/* One edit each. */
+void hostile_edit_payload(struct run *run, struct edited *edited);
+void hostile_edit_option(struct run *run, struct edited *edited);
+void hostile_edit_replace(struct run *run, struct edited *edited);
+
+/* The packet once what may be remembered of it is: that is no change. */
+struct nq_packet hostile_remember(struct nq_packet *packet);
+
+/* A refused edit changed nothing. */
+void hostile_refused(struct run *run, const struct nq_packet *packet,
+		     const struct nq_packet *before, const uint8_t *old);
 
 /* --- samples.c: messages as the kernel makes them --- */
 

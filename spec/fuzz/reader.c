@@ -1,112 +1,9 @@
 /*
- * Packets read and summed anew: where their headers lie, what a completed or edited one must be.
+ * Packets summed anew: what a completed or edited one must be.
  */
 #include <netinet/in.h>
 
-#include "hostile.h"
-#include "packet/layout.h"
-
-struct place {
-	unsigned version; /* 0: not IP, or its headers are not all there */
-	size_t header;	  /* length of the IP header, without extensions of IPv6 */
-	size_t transport;
-	unsigned protocol;
-	size_t destination; /* of the pseudo-header */
-	bool fragment;	    /* part of a datagram; */
-	bool later;	    /* not its first */
-};
-
-static struct place locate4(const uint8_t *bytes, size_t length)
-{
-	struct place place = {.destination = 16};
-	size_t header;
-
-	if (length < 20)
-		return place;
-	header = (bytes[0] & 15U) * 4U;
-	if (header < 20 || header > length)
-		return place;
-	place.header = place.transport = header;
-	place.protocol = bytes[9];
-	place.fragment = (get16(bytes + 6) & 0x3fff) != 0; /* MF or an offset; not DF */
-	place.later = (get16(bytes + 6) & 0x1fff) != 0;
-	/* authentication: in 4-byte words less 2 */
-	while (place.protocol == 51 && !place.later) {
-		const uint8_t *ah = bytes + place.transport;
-
-		if (length - place.transport < 8 || 8U + 4U * ah[1] > length - place.transport)
-			return place;
-		place.protocol = ah[0];
-		place.transport += 8U + 4U * ah[1];
-	}
-	place.version = 4;
-	return place;
-}
-
-static struct place locate6(const uint8_t *bytes, size_t length)
-{
-	struct place place = {.header = 40, .transport = 40, .destination = 24};
-	const uint8_t *header;
-	size_t size;
-
-	if (length < 40)
-		return place;
-	place.protocol = bytes[6];
-	while (!place.later) {
-		header = bytes + place.transport;
-		size = length - place.transport;
-		switch (place.protocol) {
-		case 0:	 /* hop-by-hop options */
-		case 43: /* routing */
-		case 60: /* destination options */
-			if (size < 8 || 8U + 8U * header[1] > size)
-				return place;
-			size = 8U + 8U * header[1];
-			break;
-		case 51: /* authentication: in 4-byte words less 2 */
-			if (size < 8 || 8U + 4U * header[1] > size)
-				return place;
-			size = 8U + 4U * header[1];
-			break;
-		case 44: /* fragment */
-			if (size < 8)
-				return place;
-			size = 8;
-			if (get16(header + 2) & 0xfff9)
-				place.fragment = true;
-			if (get16(header + 2) & 0xfff8)
-				place.later = true;
-			break;
-		default:
-			goto found;
-		}
-		if (place.protocol == 43 && header[3] && size >= 24) {
-			if (header[2] == 0 || header[2] == 2)
-				place.destination = place.transport + size - 16;
-			else if (header[2] == 4)
-				place.destination = place.transport + 8;
-		}
-		place.protocol = header[0];
-		place.transport += size;
-	}
-found:
-	place.version = 6;
-	return place;
-}
-
-static struct place locate(const uint8_t *bytes, size_t length)
-{
-	if (length && bytes[0] >> 4 == 4)
-		return locate4(bytes, length);
-	if (length && bytes[0] >> 4 == 6)
-		return locate6(bytes, length);
-	return (struct place){0};
-}
-
-bool hostile_is_ip(const uint8_t *bytes, size_t length)
-{
-	return locate(bytes, length).version != 0;
-}
+#include "places.h"
 
 /* Plain words in network order; 65,535 of them cannot overflow. An odd byte is a high half. */
 static uint32_t add_words(uint32_t sum, const uint8_t *bytes, size_t length)
@@ -134,23 +31,6 @@ static uint32_t add_pseudo(const struct place *place, const uint8_t *bytes, size
 	return add_words(add_words(sum, bytes + 8, 16), bytes + place->destination, 16);
 }
 
-/* Where the checksum of a transport lies in its header; 0: it has none that is ours to write. */
-static size_t field_at(const struct place *place)
-{
-	switch (place->protocol) {
-	case IPPROTO_TCP:
-		return 16;
-	case IPPROTO_UDP:
-		return 6;
-	case IPPROTO_ICMP:
-		return place->version == 4 ? 2 : 0;
-	case IPPROTO_ICMPV6:
-		return place->version == 6 ? 2 : 0;
-	default:
-		return 0;
-	}
-}
-
 /* SCTP's checksum is a CRC, which is completed where all of the packet is there. */
 static bool has_crc(const struct place *place, size_t length)
 {
@@ -161,26 +41,7 @@ static bool has_crc(const struct place *place, size_t length)
 /* The same where it is summed anew: a fragment has not all that it covers. */
 static size_t checksum_at(const struct place *place)
 {
-	return place->fragment ? 0 : field_at(place);
-}
-
-size_t hostile_claimed_udp(const uint8_t *bytes, size_t length)
-{
-	struct place place = locate(bytes, length);
-	size_t size = length - place.transport, claimed;
-
-	if (!place.version || place.fragment || place.protocol != IPPROTO_UDP || size < 8)
-		return 0;
-	claimed = get16(bytes + place.transport + 4);
-	return claimed >= 8 && claimed <= size ? claimed : 0;
-}
-
-/* A TCP header that lies within the packet. */
-static bool has_tcp(const uint8_t *bytes, size_t size)
-{
-	size_t header = size >= 20 ? (bytes[12] >> 4) * 4U : 0;
-
-	return header >= 20 && header <= size;
+	return place->fragment ? 0 : place_checksum(place);
 }
 
 /*
@@ -189,8 +50,8 @@ static bool has_tcp(const uint8_t *bytes, size_t size)
  */
 static size_t follows_at(const uint8_t *bytes, size_t length, bool exact)
 {
-	struct place place = locate(bytes, length);
-	size_t field = field_at(&place), at = place.transport + field;
+	struct place place = place_find(bytes, length);
+	size_t field = place_checksum(&place), at = place.transport + field;
 
 	if (!place.version || place.later || !field || length < at + 2 ||
 	    (place.protocol == IPPROTO_UDP && get16(bytes + at) == 0))
@@ -200,7 +61,7 @@ static size_t follows_at(const uint8_t *bytes, size_t length, bool exact)
 	if (!exact || length < place.transport + 4 ||
 	    (place.protocol == IPPROTO_UDP && !hostile_claimed_udp(bytes, length)) ||
 	    (place.protocol == IPPROTO_TCP &&
-	     !has_tcp(bytes + place.transport, length - place.transport)))
+	     !place_has_tcp(bytes + place.transport, length - place.transport)))
 		return 0;
 	return at;
 }
@@ -234,7 +95,7 @@ static uint32_t crc32c(const uint8_t *bytes, size_t length)
 void hostile_verify(struct run *run, const uint8_t *bytes, size_t length, size_t udp,
 		    size_t follows)
 {
-	struct place place = locate(bytes, length);
+	struct place place = place_find(bytes, length);
 	size_t size = length - place.transport, checksum = checksum_at(&place);
 	const uint8_t *transport = bytes + place.transport;
 
@@ -297,7 +158,7 @@ static bool is_completed(const struct place *place, size_t i, size_t length)
 void hostile_verify_untouched(struct run *run, const uint8_t *old, const uint8_t *now,
 			      size_t length, size_t follows)
 {
-	struct place place = locate(now, length);
+	struct place place = place_find(now, length);
 
 	for (size_t i = 0; i < length; i++) {
 		if (old[i] == now[i] || is_completed(&place, i, length) ||
@@ -311,11 +172,11 @@ void hostile_verify_untouched(struct run *run, const uint8_t *old, const uint8_t
 size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *now, size_t length,
 			    bool exact)
 {
-	struct place place = locate(old, length);
+	struct place place = place_find(old, length);
 	size_t follows = follows_at(old, length, exact);
 
 	/* With another transport there is nothing to hold it against. */
-	if (!follows || locate(now, length).protocol != place.protocol)
+	if (!follows || !hostile_same_transport(old, now, length))
 		return 0;
 	CHECK(run, same_share(&place, old, now, length));
 	return follows;
@@ -324,7 +185,7 @@ size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *
 void hostile_verify_preserved(struct run *run, const uint8_t *old, size_t old_length,
 			      const uint8_t *now, size_t length)
 {
-	struct place before = locate(old, old_length), after = locate(now, length);
+	struct place before = place_find(old, old_length), after = place_find(now, length);
 
 	if (!before.version)
 		return;
@@ -338,62 +199,5 @@ void hostile_verify_preserved(struct run *run, const uint8_t *old, size_t old_le
 		   CHECK(run, after.transport == before.transport)) {
 		CHECK(run, old[6] == now[6]);
 		CHECK(run, memcmp(old + 40, now + 40, before.transport - 40) == 0);
-	}
-}
-
-/* RFC 2675: the first jumbo payload option of hop-by-hop options that are well-formed up to it. */
-static uint64_t total6(const uint8_t *bytes, size_t length)
-{
-	size_t at = 42, end;
-
-	if (get16(bytes + 4) || bytes[6] != 0 || length < 48)
-		return 40 + get16(bytes + 4);
-	end = 40 + 8 + 8U * bytes[41];
-	if (end > length)
-		end = length;
-	while (at < end) {
-		size_t size = bytes[at] == 0 ? 1 : at + 1 < end ? 2U + bytes[at + 1] : end;
-
-		if (size > end - at)
-			break;
-		if (bytes[at] == 0xc2 && size == 6) {
-			uint64_t total = 40 + (uint64_t)get32(bytes + at + 2);
-
-			if (total <= 40 + 65535)
-				break;
-			return total > UINT32_MAX ? UINT32_MAX : total;
-		}
-		at += size;
-	}
-	return 40;
-}
-
-void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length)
-{
-	struct nq_layout layout;
-	struct place place = locate(bytes, length);
-	unsigned nibble = length ? bytes[0] >> 4 : 0;
-	bool fixed = (nibble == 4 && length >= 20) || (nibble == 6 && length >= 40);
-
-	memset(&layout, 0xa5, sizeof(layout));
-	nq_layout_read(&layout, bytes, length);
-	CHECK(run, layout.version == (fixed ? nibble : 0));
-	if (!layout.version)
-		return;
-	CHECK(run, layout.cut == (place.version == 0));
-	CHECK(run, layout.routing_dest == 0 || layout.routing_dest + 16 <= length);
-	if (layout.cut || !place.version)
-		return;
-	CHECK(run, layout.header == place.header);
-	CHECK(run, layout.transport == place.transport);
-	CHECK(run, layout.transport <= length);
-	CHECK(run, layout.protocol == place.protocol);
-	CHECK(run, (layout.more_fragments || layout.frag_offset) == place.fragment);
-	if (layout.version == 4) {
-		CHECK(run, layout.total == get16(bytes + 2));
-		CHECK(run, layout.dont_fragment == !!(bytes[6] & 0x40));
-	} else {
-		CHECK(run, layout.total == total6(bytes, length));
-		CHECK(run, (layout.routing_dest ? layout.routing_dest : 24) == place.destination);
 	}
 }

@@ -42,3 +42,12 @@ void hostile_give_bytes(uint8_t *bytes)
 {
 	free(bytes - 4);
 }
+
+uint32_t hostile_next(struct run *run, unsigned size)
+{
+	uint32_t number = 0;
+
+	for (; size > 0 && run->input_left > 0; size--, run->input_left--)
+		number = number << 8 | *run->input++;
+	return number;
+}
