@@ -67,6 +67,24 @@ case("IPv6 first fragment", datagram.ip6, raw(17, "\1\2\3\4\0\8\5\6ab"), { chain
 case("IPv6 later fragment", datagram.ip6, raw(17, "abcd"), { chain = { { 44, "\0\0\8\0\0\0\1" } } })
 case("IPv6 fragment headers, the first with more to come", datagram.ip6, raw(17, "\1\2\3\4\0\8\5\6ab"),
   { chain = { { 44, "\0\0\1\0\0\0\1" }, { 44, "\0\0\0\0\0\0\1" } } })
+-- The home address of a mobile node stands for the source: RFC 6275 section 11.3.1.
+local HOME = { 60, "\2\1\2\0\0\201\16" .. datagram.FINAL6 }
+case("IPv6 home address", datagram.ip6, tcp("odd"), { chain = { HOME }, origin = datagram.FINAL6 })
+case("IPv6 home address of another length", datagram.ip6, tcp("odd"),
+  { chain = { { 60, "\2\1\2\0\0\201\15" .. datagram.FINAL6 } } })
+case("IPv6 home address that reaches beyond its header", datagram.ip6, tcp("odd"),
+  { chain = { { 60, "\1\1\2\0\0\201\16" .. datagram.FINAL6:sub(1, 8) } } })
+-- IPv4 source routes: the pointer counts from 1, and behind the length it says that the last stop is reached.
+local STOPS = "\192\0\2\9\198\51\100\9"
+for name, kind in pairs({ loose = "\131", strict = "\137" }) do
+  case(("IPv4 %s source route, on its way"):format(name), datagram.ip4, udp("odd"),
+    { options = "\1" .. kind .. "\11\8" .. STOPS, final = STOPS:sub(5) })
+  case(("IPv4 %s source route, at its end"):format(name), datagram.ip4, udp("odd"),
+    { options = "\1" .. kind .. "\11\12" .. STOPS })
+end
+case("IPv4 recorded route", datagram.ip4, udp("odd"), { options = "\1\7\11\8" .. STOPS })
+case("IPv4 source route behind the end of the options", datagram.ip4, udp("odd"),
+  { options = "\0\131\11\8" .. STOPS })
 case("IPv6 mobility header", datagram.ip6, raw(135, "\59\0\1\0\0\0\0\0"), { chain = { HOP } })
 case("IPv6 ESP", datagram.ip6, raw(50, "opaque"), { chain = { HOP } })
 for _, route in ipairs(ROUTES) do

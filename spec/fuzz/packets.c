@@ -33,6 +33,8 @@ static size_t make_extension(struct run *run, uint8_t *at, uint8_t *protocol)
 	default:
 		at[1] = (uint8_t)below(run, 5);
 		size = 8 + 8U * at[1];
+		if (one_in(run, 4))
+			at[2] = 0xc9, at[3] = 16; /* home address */
 	}
 	if (one_in(run, 50))
 		at[1] = (uint8_t)draw(run);
@@ -51,6 +53,11 @@ static size_t make_packet(struct run *run, uint8_t *bytes)
 		at = one_in(run, 4) ? 4U * below(run, 16) : 20;
 		fill(run, bytes, 60);
 		bytes[0] = (uint8_t)(0x40 | at / 4);
+		if (one_in(run, 4)) { /* a source route */
+			bytes[20] = one_in(run, 2) ? 131 : 137;
+			bytes[21] = (uint8_t)(3 + 4 * below(run, 5));
+			bytes[22] = (uint8_t)(4 * below(run, 5));
+		}
 		if (!one_in(run, 8))
 			bytes[6] = one_in(run, 2) ? 0x40 : 0, bytes[7] = 0;
 		bytes[9] = protocol;

@@ -8,7 +8,7 @@
 
 static struct place locate4(const uint8_t *bytes, size_t length)
 {
-	struct place place = {.destination = 16};
+	struct place place = {.source = 12, .destination = 16};
 	size_t header;
 
 	if (length < 20)
@@ -17,6 +17,17 @@ static struct place locate4(const uint8_t *bytes, size_t length)
 	if (header < 20 || header > length)
 		return place;
 	place.header = place.transport = header;
+	/* A source route with stops to come: to the last of them. */
+	for (size_t at = 20, size; at < header && bytes[at] != 0; at += size) {
+		size = bytes[at] == 1 ? 1 : at + 1 < header ? bytes[at + 1] : 0;
+		if (size == 0 || (size == 1 && bytes[at] != 1) || size > header - at)
+			break;
+		if ((bytes[at] == 131 || bytes[at] == 137) && size >= 7 &&
+		    bytes[at + 2] <= size - 3) {
+			place.destination = at + size - 4;
+			break;
+		}
+	}
 	place.protocol = bytes[9];
 	place.fragment = (get16(bytes + 6) & 0x3fff) != 0; /* MF or an offset; not DF */
 	place.later = (get16(bytes + 6) & 0x1fff) != 0;
@@ -35,7 +46,7 @@ static struct place locate4(const uint8_t *bytes, size_t length)
 
 static struct place locate6(const uint8_t *bytes, size_t length)
 {
-	struct place place = {.header = 40, .transport = 40, .destination = 24};
+	struct place place = {.header = 40, .transport = 40, .source = 8, .destination = 24};
 	const uint8_t *header;
 	size_t size;
 
@@ -75,6 +86,16 @@ static struct place locate6(const uint8_t *bytes, size_t length)
 				place.destination = place.transport + size - 16;
 			else if (header[2] == 4)
 				place.destination = place.transport + 8;
+		}
+		/* The option with a mobile node's home address. */
+		for (size_t at = 2, step; place.protocol == 60 && at + 1 < size; at += step) {
+			step = header[at] == 0 ? 1 : 2U + header[at + 1];
+			if (step > size - at)
+				break;
+			if (header[at] == 0xc9 && step == 18) {
+				place.source = place.transport + at + 2;
+				break;
+			}
 		}
 		place.protocol = header[0];
 		place.transport += size;
@@ -304,10 +325,13 @@ void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length)
 	if (!layout.version)
 		return;
 	CHECK(run, layout.cut == (place.version == 0));
-	CHECK(run, layout.routing_dest == 0 || layout.routing_dest + 16 <= length);
+	CHECK(run, layout.origin + (nibble == 4 ? 4 : 16) <= length);
+	CHECK(run, layout.target + (nibble == 4 ? 4 : 16) <= length);
 	if (layout.cut || !place.version)
 		return;
 	CHECK(run, layout.header == place.header);
+	CHECK(run, layout.origin == place.source);
+	CHECK(run, layout.target == place.destination);
 	CHECK(run, layout.transport == place.transport);
 	CHECK(run, layout.transport <= length);
 	CHECK(run, layout.protocol == place.protocol);
@@ -317,6 +341,5 @@ void hostile_check_layout(struct run *run, const uint8_t *bytes, size_t length)
 		CHECK(run, layout.dont_fragment == !!(bytes[6] & 0x40));
 	} else {
 		CHECK(run, layout.total == total6(bytes, length));
-		CHECK(run, (layout.routing_dest ? layout.routing_dest : 24) == place.destination);
 	}
 }

@@ -12,9 +12,9 @@ struct place {
 	size_t header;	  /* length of the IP header, without extensions of IPv6 */
 	size_t transport;
 	unsigned protocol;
-	size_t destination; /* of the pseudo-header */
-	bool fragment;	    /* part of a datagram; */
-	bool later;	    /* not its first */
+	size_t source, destination; /* of the pseudo-header */
+	bool fragment;		    /* part of a datagram; */
+	bool later;		    /* not its first */
 };
 
 struct place place_find(const uint8_t *bytes, size_t length);

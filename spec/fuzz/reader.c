@@ -26,9 +26,10 @@ static uint32_t add_pseudo(const struct place *place, const uint8_t *bytes, size
 	uint32_t size = (uint32_t)(length - place->transport);
 	uint32_t sum = place->protocol + (size & 0xffff) + (size >> 16);
 
-	if (place->version == 4)
-		return add_words(sum, bytes + 12, 8);
-	return add_words(add_words(sum, bytes + 8, 16), bytes + place->destination, 16);
+	size_t width = place->version == 4 ? 4 : 16;
+
+	return add_words(add_words(sum, bytes + place->source, width), bytes + place->destination,
+			 width);
 }
 
 /* SCTP's checksum is a CRC, which is completed where all of the packet is there. */

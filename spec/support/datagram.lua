@@ -65,7 +65,8 @@ function datagram.raw(protocol, bytes)
 end
 
 --- IPv4: the packet with wrong lengths and checksums, and the right one.
--- `changes`: options, fragment (the 16 bits of flags and offset), ttl, ah (with an authentication header).
+-- `changes`: options, fragment (the 16 bits of flags and offset), ttl, ah (with an authentication header),
+-- final (the address the checksum is over, where that is not the header's).
 function datagram.ip4(transport, changes)
   changes = changes or {}
   local options = changes.options or ""
@@ -75,14 +76,14 @@ function datagram.ip4(transport, changes)
       changes.ttl or 64, changes.ah and 51 or transport.protocol, sum)
       .. datagram.SOURCE4 .. datagram.TARGET4 .. options
   end
-  local body = transport.render(checksum.pseudo4(datagram.SOURCE4, datagram.TARGET4))
+  local body = transport.render(checksum.pseudo4(datagram.SOURCE4, changes.final or datagram.TARGET4))
   local total = 20 + #options + #ah + #body
   local right = header(total, checksum.of(header(total, 0)))
   return header(WRONG, WRONG) .. ah .. transport.render(), right .. ah .. body
 end
 
 --- IPv6, as ip4. `changes.chain`: extension headers in order, each { number, what follows its next-header byte };
--- `changes.final`: the address the checksum is over, where that is not the header's.
+-- `changes.final` and `changes.origin`: the addresses the checksum is over, where they are not the header's.
 function datagram.ip6(transport, changes)
   changes = changes or {}
   local chain = changes.chain or {}
@@ -95,7 +96,7 @@ function datagram.ip6(transport, changes)
     return string.pack(">I4I2BB", 0x60000000, length, chain[1] and chain[1][1] or transport.protocol,
       changes.hops or 64) .. datagram.SOURCE6 .. datagram.TARGET6 .. extensions
   end
-  local body = transport.render(checksum.pseudo6(datagram.SOURCE6, changes.final or datagram.TARGET6))
+  local body = transport.render(checksum.pseudo6(changes.origin or datagram.SOURCE6, changes.final or datagram.TARGET6))
   return header(WRONG) .. transport.render(), header(#extensions + #body) .. body
 end
 

@@ -49,15 +49,13 @@ static const char *swap(struct nq_packet *packet, struct nq_build *build)
 		return "its headers reach beyond its end";
 	build->ip.version = layout->version;
 	build->ip.protocol = layout->protocol;
+	/* On the way through a route a packet is for whom that names last. */
 	if (layout->version == 4) {
-		memcpy(build->ip.src, bytes + 16, 4);
+		memcpy(build->ip.src, bytes + layout->target, 4);
 		memcpy(build->ip.dst, bytes + 12, 4);
 		build->ip.df = true; /* RFC 6864: no identification is needed then */
 	} else {
-		/* Still on the way through a routing header it is for whom that names last. */
-		uint32_t target = layout->routing_dest ? layout->routing_dest : 24;
-
-		memcpy(build->ip.src, bytes + target, 16);
+		memcpy(build->ip.src, bytes + layout->target, 16);
 		memcpy(build->ip.dst, bytes + 8, 16);
 	}
 	if (!nq_address_is_host(build->ip.version, build->ip.dst))

@@ -9,9 +9,12 @@
 
 enum { UDP_HEADER = 8, UDP_LENGTH = 4, SCTP_HEADER = 12, SCTP_CHECKSUM = 8 };
 
-/* RFC 9293 and RFC 768 (IPv4), RFC 8200 section 8.1 (IPv6). */
-static uint64_t pseudo_header_sum(const struct nq_layout *layout, const uint8_t *bytes,
-				  uint32_t length)
+static uint32_t address_size(const struct nq_layout *layout)
+{
+	return layout->version == 4 ? 4 : 16;
+}
+
+uint64_t nq_pseudo_header_sum(const struct nq_layout *layout, const uint8_t *bytes, uint32_t length)
 {
 	uint8_t tail[8] = {0};
 	uint64_t sum;
@@ -19,10 +22,8 @@ static uint64_t pseudo_header_sum(const struct nq_layout *layout, const uint8_t 
 	nq_put_u32(tail, length);
 	tail[7] = layout->protocol;
 	sum = nq_checksum_add(0, tail, sizeof(tail));
-	if (layout->version == 4)
-		return nq_checksum_add(sum, bytes + 12, 8);
-	sum = nq_checksum_add(sum, bytes + 8, 16);
-	return nq_checksum_add(sum, bytes + (layout->routing_dest ? layout->routing_dest : 24), 16);
+	sum = nq_checksum_add(sum, bytes + layout->origin, address_size(layout));
+	return nq_checksum_add(sum, bytes + layout->target, address_size(layout));
 }
 
 static bool has_pseudo_header(const struct nq_layout *layout)
@@ -100,7 +101,7 @@ static void sum_anew(const struct nq_layout *layout, uint8_t *bytes, uint32_t si
 
 	if (at) {
 		uint64_t sum =
-			has_pseudo_header(layout) ? pseudo_header_sum(layout, bytes, size) : 0;
+			has_pseudo_header(layout) ? nq_pseudo_header_sum(layout, bytes, size) : 0;
 
 		write_checksum(transport, at, size, sum, layout->protocol == IPPROTO_UDP);
 	} else if (layout->protocol == IPPROTO_SCTP && size >= SCTP_HEADER) {
@@ -205,10 +206,10 @@ uint16_t nq_change_sum(const struct nq_change *change, const struct nq_layout *l
 	uint64_t sum = 0;
 
 	if (change->protocol != IPPROTO_ICMP) {
-		if (layout->version == 4)
-			sum = add_part(sum, bytes, from, to, 12, 20);
-		else
-			sum = add_part(sum, bytes, from, to, 8, layout->routing_dest ? 24 : 40);
+		uint32_t width = address_size(layout);
+
+		sum = add_part(sum, bytes, from, to, layout->origin, layout->origin + width);
+		sum = add_part(sum, bytes, from, to, layout->target, layout->target + width);
 	}
 	if (change->udp_length) {
 		/* The length is written back as it was. */

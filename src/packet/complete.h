@@ -23,6 +23,11 @@ static inline bool nq_is_fragment(const struct nq_layout *layout)
 const char *nq_complete_check(const struct nq_layout *layout, const uint8_t *bytes,
 			      uint32_t length);
 
+/* The partial sum of the pseudo-header of a transport of `length` bytes: RFC 9293, RFC 768 (IPv4),
+ * RFC 8200 section 8.1 (IPv6). */
+uint64_t nq_pseudo_header_sum(const struct nq_layout *layout, const uint8_t *bytes,
+			      uint32_t length);
+
 /*
  * Writes the lengths and checksums of IPv4, IPv6, TCP, UDP (0 as 0xffff, RFC 768), ICMP, ICMPv6 and
  * SCTP (CRC32c, RFC 9260 appendix A) into bytes that nq_complete_check takes. Fragments get the IP

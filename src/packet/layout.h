@@ -28,8 +28,13 @@ struct nq_layout {
 	 */
 	uint32_t total;
 	uint32_t fragment_header; /* IPv6: offset of the first fragment header; 0: none */
-	uint32_t routing_dest;	  /* IPv6: offset of the final destination address when a routing
-				     header names one still to come (RFC 8200 section 8.1), else 0 */
+	/*
+	 * Offsets of the addresses of the two ends, which the transport's checksum covers: those of
+	 * the IP header, or what stands for them: the home address of a mobile node (RFC 6275
+	 * section 11.3.1); the last stop of a packet still on its way through a routing header (RFC
+	 * 8200 section 8.1) or an IPv4 source route (RFC 791 section 3.1).
+	 */
+	uint32_t origin, target;
 };
 
 /* Fills *layout from `length` bytes at `bytes`, which begin with the network header. */

@@ -17,52 +17,23 @@ enum { SEQ = 4, ACK = 8, FLAGS = 13, WINDOW = 14, URGENT = 18, OPTIONS = 20 };
 /* Kinds of options (IANA). */
 enum { OPTION_SCALE = 3, OPTION_MD5 = 19, OPTION_AO = 29, OPTION_MULTIPATH = 30 };
 
-/* IPv4 source routes (RFC 791 section 3.1): loose and strict. */
-enum { ROUTE_LOOSE = 131, ROUTE_STRICT = 137 };
-
-/*
- * A packet on a source route has the next stop as its destination; the connection's other end is
- * the last stop of the route.
- */
-static void find_final(const struct nq_packet *packet, const struct nq_layout *layout,
-		       uint8_t *address)
-{
-	const uint8_t *bytes = packet->data;
-	uint32_t at = 20;
-
-	if (layout->routing_dest)
-		memcpy(address, bytes + layout->routing_dest, 16);
-	if (layout->version != 4)
-		return;
-	while (at < layout->transport && bytes[at] != 0) {
-		uint32_t size = bytes[at] == 1 ? 1 : 2;
-
-		if (size == 2) {
-			if (layout->transport - at < 2)
-				return;
-			size = bytes[at + 1];
-			if (size < 2 || size > layout->transport - at)
-				return;
-			/* Its pointer counts from 1; behind the last stop it says that all are
-			 * done. */
-			if ((bytes[at] == ROUTE_LOOSE || bytes[at] == ROUTE_STRICT) && size >= 7 &&
-			    bytes[at + 2] + 3U <= size)
-				memcpy(address, bytes + at + size - 4, 4);
-		}
-		at += size;
-	}
-}
-
 static void find_ends(struct nq_packet *packet, const struct nq_flow_tuple *tuple,
 		      struct nq_tcp *tcp)
 {
+	const struct nq_layout *layout = nq_packet_layout(packet);
+	uint32_t fixed = layout->version == 4 ? 20 : 40;
+	uint32_t width = layout->version == 4 ? 4 : 16;
 	uint8_t addresses[2][16];
 	uint8_t ports[2][2];
 	int order;
 
 	memcpy(addresses[0], tuple->src, 16);
 	memcpy(addresses[1], tuple->dst, 16);
-	find_final(packet, nq_packet_layout(packet), addresses[1]);
+	/* The IP header's own may have been edited; those behind it cannot be. */
+	if (layout->origin >= fixed)
+		memcpy(addresses[0], packet->data + layout->origin, width);
+	if (layout->target >= fixed)
+		memcpy(addresses[1], packet->data + layout->target, width);
 	nq_put_u16(ports[0], tuple->sport);
 	nq_put_u16(ports[1], tuple->dport);
 	order = memcmp(addresses[0], addresses[1], 16);
@@ -143,26 +114,13 @@ const char *nq_tcp_read(struct nq_packet *packet, struct nq_tcp *tcp)
 
 bool nq_tcp_damaged(const struct nq_packet *packet, const struct nq_tcp *tcp)
 {
-	const uint8_t *bytes = packet->data;
-	const struct nq_layout *layout = &packet->layout;
 	uint32_t size = tcp->payload - tcp->transport + tcp->length;
-	uint8_t tail[8] = {0};
 	uint64_t sum;
 
-	/* The checksum of a packet on a source route is over its last stop. */
-	if (!packet->csum_complete || packet->dirty || (tcp->version == 4 && tcp->transport != 20))
+	if (!packet->csum_complete || packet->dirty)
 		return false;
-	nq_put_u32(tail, size);
-	tail[7] = IPPROTO_TCP;
-	sum = nq_checksum_add(0, tail, sizeof(tail));
-	if (tcp->version == 4) {
-		sum = nq_checksum_add(sum, bytes + 12, 8);
-	} else {
-		sum = nq_checksum_add(sum, bytes + 8, 16);
-		sum = nq_checksum_add(
-			sum, bytes + (layout->routing_dest ? layout->routing_dest : 24), 16);
-	}
-	return nq_checksum_fold(nq_checksum_add(sum, bytes + tcp->transport, size)) != 0;
+	sum = nq_pseudo_header_sum(&packet->layout, packet->data, size);
+	return nq_checksum_fold(nq_checksum_add(sum, packet->data + tcp->transport, size)) != 0;
 }
 
 void nq_changes_begin(struct nq_changes *changes, const struct nq_packet *packet,
