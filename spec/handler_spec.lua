@@ -1,6 +1,7 @@
 -- A loaded handler applied to packets as the loop would: what it decided, `default`, `on_error`.
 
 local nfqueue = require("nfqueue")
+require("nfqueue.busted")
 local datagram = require("support.datagram")
 local unit = require("support.unit")
 
@@ -50,11 +51,16 @@ describe("a handler", function()
     { ("pkt:patch(%d, 'answered'); return 'drop'"):format(AT), "drop" },
   }) do
     it("decides: " .. case[1], function()
-      local pkt, verdict, problem = apply(case[1], { default = case[2] == "drop" and "accept" or "drop" })
+      local config = { default = case[2] == "drop" and "accept" or "drop" }
+      local pkt, verdict, problem = apply(case[1], config)
       assert.is_nil(problem)
       assert.are.same({ case[2], case[2], case[4] or 5, case[5] or 6 },
         { verdict, pkt.verdict, pkt.mark, pkt.priority })
       assert.are.equal(case[3], pkt.sent)
+      local handler, leaves = load(case[1], config), case[2] == "accept" or case[2] == "modify"
+      assert[case[2] == "accept" and "accepts" or "not_accepts"](handler, UDP)
+      assert[case[2] == "drop" and "drops" or "not_drops"](handler, UDP)
+      assert[leaves and "modifies" or "not_modifies"](handler, UDP, case[3] or UDP)
     end)
   end
 

@@ -1,6 +1,7 @@
 -- nfqueue.load: a script file becomes a handler, or a message tells why not.
 
 local nfqueue = require("nfqueue")
+require("nfqueue.busted")
 local unit = require("support.unit")
 
 local message = unit.message
@@ -28,7 +29,7 @@ describe("nfqueue.load", function()
     }) do
       local handler = load(text)
       assert.are.equal("handler", tostring(handler))
-      assert.are.equal("accept", handler(nfqueue.packet("E")))
+      assert.accepts(handler, "E")
     end
   end)
 

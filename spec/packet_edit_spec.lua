@@ -1,6 +1,7 @@
 -- modify and edits in place: what leaves is complete and correct, held against an independent checksum.
 
 local nfqueue = require("nfqueue")
+require("nfqueue.busted")
 local checksum = require("support.checksum")
 local datagram = require("support.datagram")
 
@@ -98,8 +99,7 @@ describe("packet:modify", function()
   for _, it_is in ipairs(CASES) do
     it("completes " .. it_is.name, function()
       local wrong, correct = it_is.build(it_is.transport, it_is.changes)
-      local pkt = nfqueue.packet(correct)
-      pkt:modify(wrong)
+      local pkt = assert.modifies(function(pkt) pkt:modify(wrong) end, correct, correct)
       assert.are.equal(correct, pkt.sent)
       assert.are.equal(correct, pkt:bytes())
       assert.are.same({ "modify", #correct }, { pkt.verdict, #pkt })
@@ -191,6 +191,10 @@ describe("an edit in place", function()
         pkt[verb[1]](pkt, verb[2])
         assert.are.equal(after, pkt.sent)
       end
+    end)
+
+    it(name .. " is completed when the handler decides nothing", function()
+      assert.modifies(function(pkt) pkt:patch(at, EDITED) end, before, after)
     end)
 
     it(name .. " is not carried by drop, and is left verbatim by fixup=false", function()

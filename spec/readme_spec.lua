@@ -1,7 +1,9 @@
 -- Every piece of Lua in the README runs and does what the text says.
 
 local datagram = require("support.datagram")
+local net = require("support.net")
 local nfqueue = require("nfqueue")
+require("nfqueue.busted")
 local readme = require("support.readme")
 local unit = require("support.unit")
 
@@ -15,7 +17,8 @@ local LINES = {
   rewrite = "rw(pkt, payload)",
   module = "assert(queue:start())",
   build = "local syn = nfqueue.build({",
-  test = 'local handler = assert(nfqueue.load("/tmp/nodns.lua"))',
+  test = 'assert(handler(pkt) == "drop")',
+  spec = 'require("nfqueue.busted")',
 }
 local blocks = {}
 for name, line in pairs(LINES) do
@@ -52,25 +55,25 @@ describe("the README", function()
     local _, lines = blocks.handler:gsub("\n", "")
     assert.is_true(lines <= 10, lines)
     local handler = assert(nfqueue.load(unit.file(blocks.handler)))
-    assert.are.equal("accept", handler(question("\192\0\2\53")))
-    assert.are.equal("drop", handler(question("\192\0\2\54")))
-    assert.are.equal("accept", handler(nfqueue.packet(datagram.right(datagram.ip4(datagram.icmp("ping"))))))
+    assert.accepts(handler, question("\192\0\2\53"))
+    assert.drops(handler, question("\192\0\2\54"))
+    assert.accepts(handler, datagram.right(datagram.ip4(datagram.icmp("ping"))))
   end)
 
   it("shows the table form", function()
     local handler = assert(nfqueue.load(unit.file(blocks.table_form), { key = "value" }))
     assert.are.equal(256, handler.config.copy_range)
-    assert.are.equal("accept", handler(question("\192\0\2\53")))
+    assert.accepts(handler, question("\192\0\2\53"))
   end)
 
   it("shows edits", function()
     local handler = assert(nfqueue.load(unit.file(blocks.edits)))
     local pkt = question("\192\0\2\53")
-    assert.are.equal("accept", handler(pkt))
+    assert.accepts(handler, pkt)
     assert.are.same({ 5353, "question\0" }, { pkt.udp.dport, pkt.payload })
     pkt = nfqueue.packet(nfqueue.build({ ip = { src = "192.0.2.1", dst = "192.0.2.2" },
       tcp = { sport = 1, dport = 2, flags = "S", mss = 1460 } }))
-    assert.are.equal("accept", handler(pkt))
+    assert.accepts(handler, pkt)
     assert.are.equal(1360, pkt.tcp.mss)
   end)
 
@@ -81,7 +84,7 @@ describe("the README", function()
       local pkt = nfqueue.packet(nfqueue.build({ ip = { src = "192.0.2." .. from, dst = "192.0.2." .. 3 - from },
         tcp = { sport = ports[from], dport = ports[3 - from], seq = at, ack_seq = ack, flags = "A" },
         payload = payload }))
-      assert.are.equal("accept", handler(pkt))
+      assert.accepts(handler, pkt)
       return pkt
     end
     local answer = "HTTP/1.1 200 OK\r\nServer: secret/1.0\r\n\r\n"
@@ -90,7 +93,7 @@ describe("the README", function()
     assert.are.equal(sent, pass(1, 100, 7, answer).payload)
     assert.are.equal(100 + #answer, pass(2, 7, 100 + #sent, "").tcp.ack_seq)
     assert.are.equal(100 + #sent, pass(1, 100 + #answer, 7, "body").tcp.seq)
-    assert.are.equal("accept", handler(question("\192\0\2\53")))
+    assert.accepts(handler, question("\192\0\2\53"))
   end)
 
   it("shows the module", function()
@@ -118,6 +121,28 @@ describe("the README", function()
       assert(packet(refusal).icmp.code == 13 and packet(refusal).payload == syn)
       assert(#pieces == 3 and packet(pieces[2]).ip.id == 7)]]
     assert(load(blocks.build .. check, "=README", "t", environment))()
+  end)
+
+  it("shows a spec of ten lines, which busted runs, and which fails for another handler", function()
+    local _, lines = blocks.spec:match("\nit%(.*"):gsub("\n", "")
+    assert.is_true(lines <= 10, lines)
+    local function run(handler)
+      local text, count = blocks.spec:gsub("/tmp/nodns.lua", unit.file(handler))
+      assert.are.equal(1, count)
+      local path = unit.file(text)
+      local named = path .. "_spec.lua" -- busted goes by the name
+      assert(os.rename(path, named))
+      local output, fine = net.sh(("%s $(command -v busted) -o plainTerminal %s"):format(net.lua, named))
+      os.remove(named)
+      return output, fine
+    end
+    local output, fine = run(blocks.handler)
+    assert.is_true(fine, output)
+    assert.matches("1 success / 0 failures / 0 errors", output, 1, true)
+    output, fine = run("return function(pkt) pkt:accept() end")
+    assert.is_false(fine)
+    assert.matches("Expected the handler to drop:\n  IP 192.0.2.1.40000 > 192.0.2.54.53: UDP, length 0\n"
+      .. "but its verdict was accept, and the packet left as it came", output, 1, true)
   end)
 
   it("shows how a handler is tested", function()

@@ -157,40 +157,76 @@ void nq_load_register(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
 }
 
+/* Pushes a handler without a script. */
+static struct handler *push_handler(lua_State *L)
+{
+	struct handler *handler = lua_newuserdatauv(L, sizeof(*handler), 1);
+
+	*handler = (struct handler){
+		.script = {.packet = LUA_NOREF, .open = LUA_NOREF, .close = LUA_NOREF}};
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	lua_setmetatable(L, -2);
+	return handler;
+}
+
+/*
+ * The handler at `index` has its script: settles its configuration, makes its queue and calls open.
+ * Nonzero with the message of a failed open on the stack.
+ */
+static int open_handler(lua_State *L, int index, struct handler *handler,
+			const struct nq_config_layer *given)
+{
+	struct nq_queue *queue;
+
+	nq_config_settle((const struct nq_config_layer *[]){&handler->script.config, given}, 2,
+			 &handler->settings);
+	queue = nq_queue_push(L, 0, &handler->script, &handler->settings);
+	queue->threaded = queue->released = true; /* the references are the handler's */
+	lua_pushvalue(L, -1);
+	lua_setiuservalue(L, index, 1);
+	return nq_script_call_hook(L, handler->script.open);
+}
+
 int nq_load(lua_State *L)
 {
 	const char *path = nq_arg_string(L, 1, "load", "path", NULL);
 	struct nq_failure failure = {.status = 0};
 	struct nq_config_layer given;
 	struct handler *handler;
-	struct nq_queue *queue;
 
 	if (!lua_isnoneornil(L, 2))
 		nq_arg_table(L, 2, "load", "args");
 	lua_settop(L, 3);
 	nq_config_read(L, 3, "load", &given);
-	handler = lua_newuserdatauv(L, sizeof(*handler), 1);
-	*handler = (struct handler){
-		.script = {.packet = LUA_NOREF, .open = LUA_NOREF, .close = LUA_NOREF}};
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-	lua_setmetatable(L, 4);
+	handler = push_handler(L);
 	if (nq_script_load(L, path, lua_isnil(L, 2) ? 0 : 2, &handler->script, &failure) != 0) {
 		nq_push_failure(L, failure.error, failure.message);
 		lua_pushinteger(L, failure.status);
 		return 4;
 	}
-	nq_config_settle((const struct nq_config_layer *[]){&handler->script.config, &given}, 2,
-			 &handler->settings);
-	queue = nq_queue_push(L, 0, &handler->script, &handler->settings);
-	queue->threaded = queue->released = true; /* the references are the handler's */
-	lua_setiuservalue(L, 4, 1);
-	lua_getiuservalue(L, 4, 1);
-	if (nq_script_call_hook(L, handler->script.open) != LUA_OK) {
+	if (open_handler(L, 4, handler, &given) != LUA_OK) {
 		lua_pushfstring(L, "open of the script failed: %s", lua_tostring(L, -1));
 		nq_push_failure(L, EINVAL, lua_tostring(L, -1));
 		lua_pushinteger(L, 65);
 		return 4;
 	}
 	lua_settop(L, 4);
+	return 1;
+}
+
+int nq_wrap(lua_State *L)
+{
+	const char *function = nq_arg_string(L, 2, "wrap", "function", NULL);
+	const struct nq_config_layer none = {0};
+	struct handler *handler;
+
+	lua_settop(L, 2);
+	handler = push_handler(L);
+	lua_pushvalue(L, 1);
+	nq_script_take(L, 4, function, &handler->script); /* which leaves nothing above it */
+	lua_settop(L, 3);
+	if (open_handler(L, 3, handler, &none) != LUA_OK)
+		return luaL_error(L, "open of the handler failed: %s", lua_tostring(L, -1));
+	lua_settop(L, 3);
 	return 1;
 }

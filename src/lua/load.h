@@ -11,4 +11,8 @@ void nq_load_register(lua_State *L);
 /* load(path, args, config) -> handler, or nil, message, errno */
 int nq_load(lua_State *L);
 
+/* wrap(handler, function) -> the same of a function or a table, which is checked and opened.
+ * Raises, naming `function`. */
+int nq_wrap(lua_State *L);
+
 #endif

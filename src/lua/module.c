@@ -108,6 +108,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"build", nq_packet_build},
 		{"rewrite", nq_rewrite_make},
 		{"load", nq_load},
+		{"wrap", nq_wrap},
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},
 		{"config_keys", nq_config_keys},
