@@ -138,11 +138,20 @@ describe("data sent again", function()
   end)
 
   it("goes as it went in pieces cut anew", function()
+    local rw, port = nfqueue.rewrite({ max = 4 }), 0
+    local function edited_anew(content) -- of the same table, for there are many
+      port = port + 1
+      local line = segments.new(rw, { ports = { port, 80 } }):open()
+      line:send(2, 0, BEFORE)
+      line:send(2, 6, WORD, { content = content })
+      line:send(2, 16, BEHIND)
+      return line
+    end
     for _, content in ipairs({ "a longer phrase", "short", "" }) do
       local whole = BEFORE .. content .. BEHIND
       for first = 0, 22 do
         for last = first + 1, 22 do
-          local line = edited(content)
+          local line = edited_anew(content)
           local bytes = (BEFORE .. WORD .. BEHIND):sub(first + 1, last)
           local went = line:send(2, first, bytes)
           assert.are.equal("sent before", went.reason)
@@ -150,7 +159,7 @@ describe("data sent again", function()
         end
         -- Two pieces of it are all of it.
         if first > 0 and first < 22 then
-          local line = edited(content)
+          local line = edited_anew(content)
           local one = line:send(2, 0, (BEFORE .. WORD .. BEHIND):sub(1, first))
           local two = line:send(2, first, (BEFORE .. WORD .. BEHIND):sub(first + 1))
           assert.are.equal(0, one.at)

@@ -32,11 +32,12 @@ local function signed(number)
   return number >= 0x80000000 and number - 0x100000000 or number
 end
 
---- Both directions of one connection; `options`: version, iss (two), ports (two), mss (two).
+--- Both directions of one connection; `options`: version, iss (two), ports (two), mss (two), scale, window (bytes,
+-- of end 1 in the handshake).
 function segments.new(rw, options)
   options = options or {}
   local self = setmetatable({ rw = rw, iss = options.iss or { 1000, 0xfffffff0 }, mss = options.mss or { 1460, 1460 },
-    scale = options.scale, builders = {} }, segments)
+    scale = options.scale, window = options.window, builders = {} }, segments)
   for i = 1, 2 do
     self.builders[i] = rewriting.builder(options.version or 4, i, options.ports or { 40000, 80 })
   end
@@ -96,9 +97,9 @@ function segments:open()
   local function announce(i)
     return string.pack(">BBI2", 2, 4, self.mss[i]) .. (self.scale and "\1\3\3" .. string.char(self.scale) or "")
   end
-  self:send(1, -1, "", { flags = "S", options = announce(1) })
+  self:send(1, -1, "", { flags = "S", options = announce(1), window = self.window })
   self:send(2, -1, "", { flags = "SA", options = announce(2) })
-  self:send(1, 0, "")
+  self:send(1, 0, "", { window = self.window and self.window >> (self.scale or 0) })
   return self
 end
 

@@ -176,7 +176,7 @@ const char *nq_changes_apply(const struct nq_changes *changes, struct nq_packet 
 	uint8_t urgent[2];
 
 	if (changes->length != tcp->length ||
-	    (bytes != payload && memcmp(bytes, payload, tcp->length) != 0)) {
+	    (tcp->length && bytes != payload && memcmp(bytes, payload, tcp->length) != 0)) {
 		if (bytes >= payload && bytes <= payload + tcp->length) {
 			/* What replaces the payload must not lie in it. */
 			memcpy(buffer, bytes, changes->length);

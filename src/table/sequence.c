@@ -424,12 +424,17 @@ static uint32_t gather(const struct nq_sequence *sequence, const struct nq_block
 	return done;
 }
 
-/* How much may go out from number `out` on. */
+/* How much of the `wanted` bytes from number `out` on may go in one packet. */
 static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment *segment,
 			  bool again, uint32_t out, uint32_t wanted)
 {
 	uint32_t room = segment->super ? segment->room : most(segment->room, segment->length);
 
+	/* Kernels drop what reaches beyond their window as a whole. */
+	if (sequence->has_window && sequence->edited)
+		wanted = nq_before(out, sequence->window_end)
+				 ? least(wanted, sequence->window_end - out)
+				 : 0;
 	/*
 	 * A path may take less than the receiver said: what is sent again and again does not get
 	 * through, so it becomes no longer than what its sender sends.
@@ -443,14 +448,7 @@ static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment 
 		if (sequence->repeats < 2)
 			sequence->repeats++;
 	}
-	if (sequence->has_window && sequence->edited) {
-		/* Kernels drop what reaches beyond their window as a whole. */
-		uint32_t window =
-			nq_before(out, sequence->window_end) ? sequence->window_end - out : 0;
-
-		room = least(room, window);
-	}
-	return room;
+	return least(wanted, room);
 }
 
 static void send_range(struct nq_sequence *sequence, const struct nq_blocks *blocks,
@@ -462,24 +460,21 @@ static void send_range(struct nq_sequence *sequence, const struct nq_blocks *blo
 	uint32_t from = later(in, sequence->in_base);
 	uint32_t to = later(in, earlier(end, sequence->in_next - sequence->finished));
 	bool met = nq_before(from, to) && meets_edit(sequence, blocks, from, to);
-	uint32_t out, length, room;
+	uint32_t out, length, wanted;
 
 	from = earlier(from, to);
 	out = nq_sequence_out(sequence, blocks, from);
-	length = nq_sequence_out(sequence, blocks, to) - out;
+	wanted = nq_sequence_out(sequence, blocks, to) - out;
 	if (met && again && !segment->syn && nq_before(out, sequence->acknowledged)) {
-		uint32_t had = least(sequence->acknowledged - out, length);
+		uint32_t had = least(sequence->acknowledged - out, wanted);
 
 		out += had;
-		length -= had;
+		wanted -= had;
 	}
-	room = find_room(sequence, segment, again, out, length);
-	passage->fin = segment->fin && sequence->finished && end == sequence->in_next - 1;
-	if (length > room) {
-		passage->cut = true;
-		passage->fin = false;
-		length = room;
-	}
+	length = find_room(sequence, segment, again, out, wanted);
+	passage->cut = length < wanted;
+	passage->fin =
+		segment->fin && sequence->finished && end == sequence->in_next - 1 && !passage->cut;
 	passage->seq = out;
 	if (!met) {
 		passage->bytes = segment->bytes + (from - in);
