@@ -255,6 +255,16 @@ describe("a connection that begins", function()
     end
   end)
 
+  it("with another answer goes on with that when its data comes first", function()
+    local line = segments.new(nfqueue.rewrite({ max = 4 }))
+    line:send(1, -1, "", { flags = "S" })
+    for _, number in ipairs({ 5000, 900000 }) do
+      line.iss[2] = number
+      line:send(2, -1, "", { flags = "SA" })
+    end
+    assert_went(0, "a longer answer", nil, line:send(2, 0, "answer", { content = "a longer answer" }))
+  end)
+
   it("anew before it was answered is the new one", function()
     local line = segments.new(nfqueue.rewrite({ max = 4 }))
     line:send(1, -1, "old", { flags = "S", content = "longer old" })
@@ -330,6 +340,25 @@ describe("a SYN in the middle of a connection", function()
       assert.are.same({ -1, "longer request", true }, { went.at, went.payload, went.fine })
       assert.are.equal(7, line:send(2, -1, "", { flags = "SA", ack = 14 }).ack)
     end
+  end)
+end)
+
+describe("a connection of more bytes than half of all numbers", function()
+  it("is edited at its end as at its beginning", function()
+    local line = connect({ scale = 14 })
+    local size = 65400
+    local payload, count = ("x"):rep(size), (1 << 31) // size + 10
+    for i = 0, count - 1 do
+      assert(line.rw(nfqueue.packet(line:bytes(2, size * i, payload), { gso = true })))
+      if i % 1000 == 0 then
+        line:send(1, 0, "", { ack = size * i })
+      end
+    end
+    line.iss[2] = (line.iss[2] + size * count) & 0xffffffff
+    line:send(1, 0, "", { ack = 0 })
+    assert_went(0, "longer", nil, line:send(2, 0, "word", { content = "longer" }))
+    assert_went(6, "behind", nil, line:send(2, 4, "behind"))
+    assert.are.equal(4, line:send(1, 0, "", { ack = 6 }).ack)
   end)
 end)
 

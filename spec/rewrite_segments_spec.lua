@@ -339,6 +339,13 @@ describe("content that becomes nothing", function()
     assert_went(0, "second", nil, line:send(2, 5, "second"))
   end)
 
+  it("where the byte before it is not known goes without a byte, but before what its receiver waits for", function()
+    local line = segments.new(nfqueue.rewrite({ max = 4 }))
+    assert_went(499, "", nil, line:send(2, 500, "first", { content = "" }))
+    assert.are.equal(505, line:send(1, 0, "", { ack = 500 }).ack)
+    assert_went(499, "\0", "sent before", line:send(2, 500, "first")) -- now its receiver has that byte
+  end)
+
   it("several times in a row is acknowledged as a whole", function()
     local line = connect()
     line:send(2, 0, "first")
@@ -363,6 +370,13 @@ describe("a keep-alive", function()
       assert.are.same({ 4 + #content, 1, "sent before" }, { went.at, #went.payload, went.reason })
     end)
   end
+
+  it("lies before content that became nothing and is not acknowledged", function()
+    local line = connect()
+    line:send(2, 0, "first")
+    line:send(2, 5, "answer", { content = "" })
+    assert_went(4, "", nil, line:send(2, 10, ""))
+  end)
 
   it("passes as it is where nothing was edited", function()
     local line = connect()

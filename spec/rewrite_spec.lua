@@ -230,6 +230,30 @@ describe("a connection", function()
     assert.are.equal(7, line:send(1, 7, "more").at)
   end)
 
+  it("that is not silent stays while others go", function()
+    local function first_gone()
+      local rw = nfqueue.rewrite({ max = 10, timeout = 0.1 })
+      local silent = segments.new(rw, { ports = { 1, 80 } }):open()
+      local other = segments.new(rw, { ports = { 2, 80 } }):open()
+      silent:send(1, 0, "request", { content = "rq" })
+      other:send(1, 0, "request", { content = "rq" })
+      local left
+      repeat
+        other:send(1, 7, "")
+        left = rw:stats().connections
+      until left < 2
+      return left
+    end
+    local left = 0
+    for _ = 1, 20 do -- both are gone when the machine stood still in between
+      left = math.max(left, first_gone())
+      if left == 1 then
+        break
+      end
+    end
+    assert.are.equal(1, left)
+  end)
+
   it("that expired is not found, either, when nobody asked for the counts", function()
     local rw = nfqueue.rewrite({ max = 10, timeout = 0.02 })
     local line = segments.new(rw):open()
