@@ -165,6 +165,23 @@ describe("a doc block", function()
     assert.is_true(found >= 25) -- 13 of packets, 12 of queues
   end)
 
+  it("has every field of a header", function()
+    local documented, class, found = {}, nil, 0
+    for _, line in ipairs(SOURCES["src/lua/header_fields.c"]) do
+      class = line:match("^@table (%w+)") or class
+      documented[(class or "") .. "." .. (line:match("^@field ([%w_]+)") or "")] = true
+    end
+    local methods = registered("src/lua/header.c")
+    for name, list in net.read("src/lua/header.c"):gmatch("char %*const (%w+)_names%[%] = (%b{})") do
+      for field in list:gmatch('"([%w_]+)"') do
+        found = found + 1
+        assert.is_true(documented[name .. "." .. field] or methods[field] ~= nil,
+          ("src/lua/header_fields.c: @table %s has no @field %s"):format(name, field))
+      end
+    end
+    assert.is_true(found >= 45)
+  end)
+
   it("names what it documents: @function of a C function is one that is registered", function()
     local known = {}
     for path in pairs(SOURCES) do

@@ -47,8 +47,32 @@ static void push_address_bytes(lua_State *L, const struct nq_packet *packet, boo
 	lua_pushlstring(L, (const char *)packet->data + at, is_ip6 ? 16 : 4);
 }
 
-/* --- IP: RFC 791, RFC 8200 ----------------------------------------------------------------------
+/* --- IP ------------------------------------------------------------------------------------------
  */
+
+/***
+`pkt.ip`: the IP header of either version (RFC 791, RFC 8200); `pkt.ip4` and `pkt.ip6` are nil when
+it is of the other.
+@table ip
+@field version 4 or 6; read-only
+@field src source address as RFC 5952 writes it
+@field dst destination address; of a packet on its way through a routing header the next stop's
+@field src_bytes source address as 4 or 16 bytes
+@field dst_bytes destination address as 4 or 16 bytes
+@field ttl time to live, hop limit
+@field tos type of service, traffic class: DSCP and ECN (RFC 2474, RFC 3168)
+@field id identification; of IPv6 that in the fragment header, 32 bits, nil without one
+@field df "don't fragment", IPv4 only; read-only
+@field mf more fragments follow; read-only
+@field frag_offset in bytes; read-only
+@field length bytes that the packet claims, IP header included; a jumbogram's (RFC 2675), and that
+of segments of more than 64 KB, as long as they are; read-only
+@field protocol the transport's number (IANA), behind hop-by-hop, routing, fragment and destination
+options headers (RFC 8200 section 4) and authentication headers (RFC 4302); in a later fragment what
+its header names; read-only
+@field checksum of the IPv4 header; assigned, it is sent as assigned
+@field offset 0; read-only
+*/
 
 static void push_ip4(lua_State *L, const struct nq_packet *packet, enum ip_field field)
 {
@@ -137,8 +161,31 @@ static void push_ip(lua_State *L, const struct nq_packet *packet, enum ip_field 
 	}
 }
 
-/* --- TCP: RFC 9293 ------------------------------------------------------------------------------
+/* --- TCP -----------------------------------------------------------------------------------------
  */
+
+/***
+`pkt.tcp`: the TCP header (RFC 9293); nil unless all of it is there, options included.
+@table tcp
+@field sport source port
+@field dport destination port
+@field seq sequence number
+@field ack_seq acknowledgment number
+@field flags letters of those that are set, in the order FSRPAUEC
+@field fin a boolean, as are the others
+@field syn
+@field rst
+@field psh
+@field ack
+@field urg
+@field ece RFC 3168
+@field cwr RFC 3168
+@field window as in the header, not scaled (RFC 7323)
+@field urg_ptr urgent pointer
+@field mss value of the maximum segment size option; nil without it
+@field checksum assigned, it is sent as assigned
+@field offset where the header begins in the packet; read-only
+*/
 
 static void push_tcp(lua_State *L, const struct nq_packet *packet, uint32_t offset,
 		     enum tcp_field field)
@@ -189,8 +236,18 @@ static void push_tcp(lua_State *L, const struct nq_packet *packet, uint32_t offs
 	}
 }
 
-/* --- UDP: RFC 768 -------------------------------------------------------------------------------
+/* --- UDP -----------------------------------------------------------------------------------------
  */
+
+/***
+`pkt.udp`: the UDP header (RFC 768).
+@table udp
+@field sport source port
+@field dport destination port
+@field length of header and data, as in the header; completed when the packet leaves, read-only
+@field checksum 0: there is none; assigned, it is sent as assigned
+@field offset where the header begins in the packet; read-only
+*/
 
 static void push_udp(lua_State *L, const struct nq_packet *packet, uint32_t offset,
 		     enum udp_field field)
@@ -202,8 +259,22 @@ static void push_udp(lua_State *L, const struct nq_packet *packet, uint32_t offs
 				nq_get_u16(packet->data + offset + 2 * (field - FIELD_UDP_SPORT)));
 }
 
-/* --- ICMP: RFC 792, RFC 4443 --------------------------------------------------------------------
+/* --- ICMP ----------------------------------------------------------------------------------------
  */
+
+/***
+`pkt.icmp`: the header of ICMP in IPv4 (RFC 792) and of ICMPv6 in IPv6 (RFC 4443).
+@table icmp
+@field type
+@field code
+@field id of echo, timestamp, information, address mask (RFC 950) and domain name (RFC 1788)
+messages, and of ICMPv6 echo; nil in others
+@field seq sequence number of the same
+@field embedded in errors the bytes of the packet they are about, as many as the message carries,
+without the extensions of RFC 4884: `nfqueue.packet(pkt.icmp.embedded)` reads it; nil in others
+@field checksum assigned, it is sent as assigned
+@field offset where the header begins in the packet; read-only
+*/
 
 static void push_icmp(lua_State *L, struct nq_packet *packet, uint32_t offset,
 		      enum icmp_field field)
