@@ -58,6 +58,7 @@ local UNKNOWN = "\xfe\6\xf9\x89ab\x4d\3x\2\4\2\x18\2\4\1\0\0\0\0\0" -- 254, 77, 
 
 local ORIGINAL4 = ip4(udp("a datagram that came too far"))
 local ORIGINAL6 = ip6(tcp("a segment that was too big"))
+local LONG4, LONG6 = ip4(udp(("long"):rep(40))), ip6(udp(("long"):rep(40)))
 -- RFC 4884: an extension header, one MPLS label stack object; the checksum is theirs.
 local EXTENSION = "\x20\0\0\0\0\8\1\1\0\x01\x01\xff"
 EXTENSION = patched(EXTENSION, 2, string.pack(">I2", checksum.of(EXTENSION)))
@@ -75,6 +76,7 @@ local IP4 = {
   ip4(udp(("first"):rep(8)), { fragment = 0x2000 }),
   ip4(raw(17, ("later"):rep(8)), { fragment = 0x2006 }),
   ip4(raw(6, "the last"), { fragment = 0x000c }),
+  ip4(raw(17, "far"), { fragment = 0x1ffe }),
   ip4(tcp("GET / HTTP/1.1\r\n")),
   ip4(tcp("", SYN)),
   ip4(tcp("acknowledges", SACKS)),
@@ -99,6 +101,7 @@ local IP4 = {
   ip4(message(1, 12, 0, "\9\0\0\0" .. ORIGINAL4:sub(1, 28))),
   ip4(message(1, 11, 0, "\0\32\0\0" .. filled(ORIGINAL4, 128) .. EXTENSION)),
   ip4(message(1, 11, 0, "\0\0\0\0" .. filled(ORIGINAL4, 128) .. EXTENSION)), -- older than the length field
+  ip4(message(1, 11, 0, "\0\34\0\0" .. LONG4:sub(1, 136) .. EXTENSION)),
   ip4(message(1, 11, 0, "\0\0\0\0")),
   ip4(raw(50, ESP)),
   ip4(raw(47, GRE)),
@@ -120,7 +123,7 @@ IP4[#IP4 + 1] = ip4(udp(""), { options = ("\1"):rep(8) }):sub(1, 24)
 local IP6 = {
   ip6(udp("odd")),
   ip6(tcp("", SYN)),
-  ip6(tcp("flow and class", SACKS)),
+  patched(ip6(tcp("flow and class", SACKS)), 0, "\x6b\x8f\xed\xcb"),
   ip6(udp("hop by hop"), { chain = { HOP } }),
   ip6(tcp("all"), { chain = { HOP, DESTINATION, routing(2, 0, datagram.FINAL6), fragment(0), AH, DESTINATION } }),
   ip6(udp("on its way"), { chain = { routing(0, 1, OTHER6, datagram.FINAL6) }, final = datagram.FINAL6 }),
@@ -129,6 +132,7 @@ local IP6 = {
   ip6(udp(("first"):rep(8)), { chain = { HOP, fragment(1) } }),
   ip6(raw(17, ("later"):rep(8)), { chain = { HOP, fragment(48 | 1) } }),
   ip6(raw(6, "the last"), { chain = { fragment(88) } }),
+  ip6(raw(60, "\17" .. DESTINATION[2] .. udp("no header").render()), { chain = { fragment(96) } }),
   ip6(icmp6("ping")),
   ip6(message(58, 129, 0, "\0\7\0\9pong"), { chain = { DESTINATION } }),
   ip6(message(58, 135, 0, "\0\0\0\0" .. datagram.TARGET6 .. "\1\1\2\0\0\0\0\1"), { hops = 255 }),
@@ -138,6 +142,7 @@ local IP6 = {
   ip6(message(58, 3, 0, "\0\0\0\0" .. ORIGINAL6:sub(1, 48)), { chain = { HOP } }),
   ip6(message(58, 4, 1, "\0\0\0\6" .. ORIGINAL6)),
   ip6(message(58, 3, 0, "\16\0\0\0" .. filled(ORIGINAL6, 128) .. EXTENSION)),
+  ip6(message(58, 1, 0, "\17\0\0\0" .. LONG6:sub(1, 136) .. EXTENSION)),
   ip6(raw(50, ESP), { chain = { HOP } }),
   ip6(raw(47, GRE)),
   ip6(raw(132, SCTP), { chain = { DESTINATION } }),

@@ -79,6 +79,12 @@ local function icmp_left(case)
   return find_end(case) - tonumber(case.our["icmp.offset"] or case.our["payload.offset"])
 end
 
+-- Whether an ICMP error says how long the packet is that it embeds.
+local function has_length_field(case)
+  local at = tonumber(case.our["icmp.offset"]) + (case.our["ip.version"] == "4" and 5 or 4)
+  return (case.bytes:byte(at + 1) or 0) > 0
+end
+
 return {
   {
     fields = "^tcp%.",
@@ -153,6 +159,14 @@ return {
     peer = "scapy", fields = "^icmp%.embedded$",
     reason = "an error message that carries nothing embeds no bytes; scapy has no such layer",
     applies = function(case) return case.ours == "" end,
+  },
+  {
+    peer = "scapy", fields = "^icmp%.embedded$",
+    reason = "scapy takes the extensions of RFC 4884 for a part of the embedded packet",
+    applies = function(case)
+      local behind = (case.theirs or ""):sub(#case.ours + 1)
+      return has_length_field(case) and behind:find("^20") and case.theirs == case.ours .. behind
+    end,
   },
   {
     peer = "tshark", fields = "^ip%.dst",
