@@ -63,6 +63,10 @@ describe("nfqueue check", function()
     assert.are.equal(2, count(list, "again"))
     local all = count(list, "again") + count(list, "drop") + count(list, "requeue")
     assert.is_true(all >= 15)
+    for _, name in ipairs({ "ICMP unreachable", "first fragment", "later fragment", "UDP", "TCP SYN" }) do
+      assert.is_string(list["IPv4 " .. name], name)
+      assert.is_string(list["IPv6 " .. name:gsub("ICMP", "ICMPv6")], name)
+    end
     assert.matches("seen " .. all, output, 1, true)
   end)
 

@@ -4,57 +4,53 @@ local core = require("nfqueue.core")
 
 local samples = {}
 
-local IP4_SOURCE, IP4_TARGET = "\192\0\2\1", "\198\51\100\2" -- RFC 5737
-local IP6_PREFIX = "\x20\x01\x0d\xb8" .. ("\0"):rep(11) -- RFC 3849
+local build = core.build
 
-local function ip4(protocol, payload, fragment)
-  return string.pack(">BBI2I2I2BBI2", 0x45, 0, 20 + #payload, 1, fragment or 0, 64, protocol, 0)
-    .. IP4_SOURCE .. IP4_TARGET .. payload
+-- RFC 5737 and RFC 3849: addresses of examples.
+local function ip4(more)
+  more = more or {}
+  more.src, more.dst = "192.0.2.1", "198.51.100.2"
+  return more
 end
 
-local function ip6(next_header, payload)
-  return string.pack(">I4I2BB", 0x60000000, #payload, next_header, 64)
-    .. IP6_PREFIX .. "\1" .. IP6_PREFIX .. "\2" .. payload
+local function ip6(more)
+  more = more or {}
+  more.src, more.dst = "2001:db8::1", "2001:db8::2"
+  return more
 end
 
-local function tcp(flags, payload)
-  return string.pack(">I2I2I4I4BBI2I2I2", 40000, 80, 1, 0, 0x50, flags, 64240, 0, 0) .. payload
-end
-
-local function udp(payload)
-  return string.pack(">I2I2I2I2", 40000, 53, 8 + #payload, 0) .. payload
-end
-
-local function echo(kind)
-  return string.pack(">BBI2I2I2", kind, 0, 0, 1, 1) .. ("x"):rep(16)
-end
-
---- The same bytes with lengths and checksums filled in.
-local function complete(bytes)
-  local packet = core.packet(bytes)
-  packet:modify(bytes)
-  return packet.sent
-end
-
-local SYN, ACK_PSH = 0x02, 0x18
+local SYN = { sport = 40000, dport = 80, seq = 1, flags = "S", mss = 1460 }
+local DATA = { sport = 40000, dport = 80, seq = 1, ack_seq = 1 }
+local UDP = { sport = 40000, dport = 53 }
+local ECHO4, ECHO6 = { type = 8, id = 1, seq = 1 }, { type = 128, id = 1, seq = 1 }
+local PING = ("x"):rep(16)
 
 --- All samples.
 -- @treturn {table,...} each `name`, `bytes`, and `meta` where it matters
 function samples.all()
-  local whole = complete(ip4(17, udp(("x"):rep(1000))))
+  local whole = build({ ip = ip4(), udp = UDP, payload = ("x"):rep(1000) })
+  local question6 = build({ ip = ip6(), udp = UDP, payload = "question" })
+  local pieces4 = build({ ip = ip4({ id = 1 }), udp = UDP, payload = ("x"):rep(1000), mtu = 576 })
+  local pieces6 = build({ ip = ip6({ id = 1 }), udp = UDP, payload = ("x"):rep(2000), mtu = 1280 })
   return {
-    { name = "IPv4 TCP SYN", bytes = complete(ip4(6, tcp(SYN, ""))) },
-    { name = "IPv4 TCP data", bytes = complete(ip4(6, tcp(ACK_PSH, "GET / HTTP/1.1\r\n\r\n"))) },
-    { name = "IPv4 UDP", bytes = complete(ip4(17, udp("question"))) },
-    { name = "IPv4 UDP, empty", bytes = complete(ip4(17, udp(""))) },
-    { name = "IPv4 ICMP echo request", bytes = complete(ip4(1, echo(8))) },
-    { name = "IPv4 GRE", bytes = complete(ip4(47, ("\0"):rep(8))) },
-    { name = "IPv4 first fragment", bytes = complete(ip4(17, udp(("x"):rep(16)), 0x2000)) },
-    { name = "IPv4 later fragment", bytes = complete(ip4(17, ("x"):rep(24), 3)) },
-    { name = "IPv6 TCP SYN", bytes = complete(ip6(6, tcp(SYN, ""))) },
-    { name = "IPv6 UDP", bytes = complete(ip6(17, udp("question"))) },
-    { name = "IPv6 ICMPv6 echo request", bytes = complete(ip6(58, echo(128))) },
-    { name = "IPv6 hop-by-hop and UDP", bytes = complete(ip6(0, "\17\0\5\2\0\0\1\0" .. udp("question"))) },
+    { name = "IPv4 TCP SYN", bytes = build({ ip = ip4(), tcp = SYN }) },
+    { name = "IPv4 TCP data", bytes = build({ ip = ip4(), tcp = DATA, payload = "GET / HTTP/1.1\r\n\r\n" }) },
+    { name = "IPv4 UDP", bytes = build({ ip = ip4(), udp = UDP, payload = "question" }) },
+    { name = "IPv4 UDP, empty", bytes = build({ ip = ip4(), udp = UDP }) },
+    { name = "IPv4 ICMP echo request", bytes = build({ ip = ip4(), icmp = ECHO4, payload = PING }) },
+    { name = "IPv4 ICMP unreachable", bytes = build({ reply = whole, icmp = { type = 3, code = 3 } }) },
+    { name = "IPv4 GRE", bytes = build({ ip = ip4({ protocol = 47 }), payload = "\0\0\x86\xdd" .. question6 }) },
+    { name = "IPv4 first fragment", bytes = pieces4[1] },
+    { name = "IPv4 later fragment", bytes = pieces4[2] },
+    { name = "IPv6 TCP SYN", bytes = build({ ip = ip6(), tcp = SYN }) },
+    { name = "IPv6 UDP", bytes = question6 },
+    { name = "IPv6 ICMPv6 echo request", bytes = build({ ip = ip6(), icmp = ECHO6, payload = PING }) },
+    { name = "IPv6 ICMPv6 unreachable", bytes = build({ reply = question6, icmp = { type = 1, code = 4 } }) },
+    { name = "IPv6 hop-by-hop and UDP", bytes = build({
+      ip = ip6({ extensions = { { hop_by_hop = { [5] = "\0\0" } } } }), udp = UDP, payload = "question",
+    }) },
+    { name = "IPv6 first fragment", bytes = pieces6[1] },
+    { name = "IPv6 later fragment", bytes = pieces6[2] },
     { name = "truncated by copy_range", bytes = whole:sub(1, 64), meta = { length = #whole } },
     { name = "metadata only", bytes = "", meta = { length = #whole } },
     { name = "garbage", bytes = ("\xff"):rep(7) },
