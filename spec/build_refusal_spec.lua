@@ -222,6 +222,64 @@ describe("nfqueue.build names an unknown key", function()
   end
 end)
 
+describe("nfqueue.build of nonsense", function()
+  local KEYS = { "ip", "tcp", "udp", "icmp", "payload", "mtu", "reply", "src", "dst", "ttl", "id", "mf", "df",
+    "frag_offset", "protocol", "options", "extensions", "flow_label", "checksum", "sport", "dport", "flags", "syn",
+    "rst", "mss", "sack", "timestamps", "window_scale", "hop_by_hop", "routing", "fragment", "destination", "ah",
+    "addresses", "type", "left", "embedded", "seq", 1, 2, 5, 8, 255, true }
+  local random = math.random
+
+  local function any(depth)
+    local kind = random(depth > 3 and 8 or 14)
+    if kind == 1 then return random(0, 300) end
+    if kind == 2 then return random(0, 1 << 33) - 5 end
+    if kind == 3 then return random(2) == 1 end
+    if kind == 4 then return "192.0.2." .. random(0, 260) end
+    if kind == 5 then return "2001:db8::" .. random(0, 9) end
+    if kind == 6 then return ("\0\1x"):rep(random(0, 700)) end
+    if kind == 7 then return random() end
+    if kind == 8 then return nfqueue.packet(("E"):rep(random(0, 60))) end
+    local list = {}
+    for _ = 1, random(0, 6) do
+      list[KEYS[random(#KEYS)]] = any(depth + 1)
+    end
+    return list
+  end
+
+  -- A description that is right, with a few values that need not be.
+  local function near()
+    local list = {
+      ip = random(2) == 1 and ip4({ id = 1 }) or ip6({ extensions = { { destination = "" }, { fragment = {} } } }),
+      tcp = { sport = 1, dport = 2, options = { mss = 1 } }, payload = "x",
+    }
+    local places = { list, list.ip, list.tcp, list.tcp.options, list.ip.extensions or list }
+    for _ = 1, random(0, 3) do
+      places[random(#places)][KEYS[random(#KEYS)]] = any(2)
+    end
+    return list
+  end
+
+  it("gives a packet or names a key, and nothing worse", function()
+    local seed = os.time()
+    math.randomseed(seed)
+    local made, refused = 0, 0
+    for i = 1, 20000 do
+      local fine, result = pcall(build, i % 2 == 0 and any(0) or near())
+      if fine then
+        made = made + 1
+        for _, bytes in ipairs(type(result) == "table" and result or { result }) do
+          assert.is_string(bytes)
+        end
+      else
+        refused = refused + 1
+        assert.is_truthy(result:find("bad argument '", 1, true) or result:find("unknown key '", 1, true),
+          ("%s (seed %d)"):format(result, seed))
+      end
+    end
+    assert.is_true(made > 100 and refused > 100, made .. " made, " .. refused .. " refused")
+  end)
+end)
+
 describe("nfqueue.build", function()
   it("leaves its description as it is, and reads no metamethods", function()
     local quiet = setmetatable({ ip = ip4(), udp = UDP }, { __index = error, __pairs = error, __len = error })

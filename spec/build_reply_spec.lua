@@ -156,7 +156,7 @@ for version in pairs(IP) do
         { "only an echo request among ICMP messages has an answer", { reply = error_message } },
         { "it is an ICMP error: no error is about one", { reply = error_message, icmp = error_of } },
         { "it is a fragment: the rest of it is elsewhere", { reply = first } },
-        { "it is a later fragment, without the ports", { reply = later } },
+        { "it is a later fragment, without the header that says who is asked", { reply = later } },
         { "it is a later fragment: no ICMP error is about one", { reply = later, icmp = error_of } },
         { "its source is no single host", { reply = unspecified } },
         { "it went to no single host: ip.src names who answers", { reply = multicast } },

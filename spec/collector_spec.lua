@@ -94,6 +94,30 @@ local OPERATIONS = {
     end
     assert(tostring(last) == "queue 5 (idle)")
   end,
+  ["builds packets, their fragments and answers"] = function()
+    local ip = { src = fresh("2001:db8::1"), dst = fresh("2001:db8::2"), id = 7, extensions = {
+      { hop_by_hop = { [5] = fresh("\0\0"), [30] = long(1):sub(1, 200) } },
+      { routing = { type = 0, left = 0, addresses = { fresh("::1"), fresh("::2") } } },
+      { destination = long(2) }, { ah = ("x"):rep(14) },
+    } }
+    local description = { ip = ip, payload = long(3), tcp = { sport = 1, dport = 2, mss = 1400, flags = fresh("PA"),
+      options = { timestamps = { 1, 2 }, [fresh("window_scale")] = 7, [30] = fresh("mp") } } }
+    local whole = nfqueue.build(description)
+    local pkt = nfqueue.packet(whole)
+    assert(pkt.payload == long(3) and pkt.tcp.mss == 1400 and pkt.tcp:option(30) == "mp" and pkt.ip.id == 7)
+    assert(pkt:find(long(2)) and pkt:find(long(1):sub(1, 200)))
+    description.mtu = 1280
+    description.payload = long(4):rep(3)
+    local joined = ""
+    for _, piece in ipairs(nfqueue.build(description)) do
+      joined = joined .. nfqueue.packet(piece):bytes()
+    end
+    assert(#joined > #whole)
+    local answer = nfqueue.packet(nfqueue.build({ reply = pkt, tcp = { fin = true }, payload = fresh("bye") }))
+    assert(answer.tcp == nil or answer.payload == "bye")
+    local problem = unit.message(nfqueue.build, { ip = ip, tcp = { [fresh("dprot")] = 1 } })
+    assert(problem == "unknown key 'tcp.dprot' to 'build'")
+  end,
   ["loads and applies handlers"] = function()
     local path = unit.file([[
       local args = ...

@@ -28,10 +28,12 @@ int main(int argc, char **argv)
 	free(run.spare);
 	printf("hostile: %" PRIu64 " messages (%" PRIu64 " packets, %" PRIu64 " answers, %" PRIu64
 	       " ignored, %" PRIu64 " broken), %" PRIu64 " random packets, %" PRIu64
-	       " edits (%" PRIu64 " refused), %" PRIu64 " completions verified, %" PRIu64
-	       " verdicts in %" PRIu64 " datagrams, %u failures\n",
+	       " edits (%" PRIu64 " refused), %" PRIu64 " answers (%" PRIu64 " refused), %" PRIu64
+	       " completions verified, %" PRIu64 " verdicts in %" PRIu64
+	       " datagrams, %u failures\n",
 	       run.messages, run.kinds[NQ_MESSAGE_PACKET], run.kinds[NQ_MESSAGE_ANSWER],
 	       run.kinds[NQ_MESSAGE_IGNORED], run.kinds[NQ_MESSAGE_BROKEN], run.packets, run.edits,
-	       run.refused, run.verified, run.verdicts, run.datagrams, run.failures);
+	       run.refused, run.answers, run.unanswered, run.verified, run.verdicts, run.datagrams,
+	       run.failures);
 	return run.failures ? 1 : 0;
 }

@@ -39,6 +39,7 @@ struct run {
 	unsigned sink;	/* so that reads are not optimized away */
 	unsigned failures;
 	uint64_t messages, kinds[4], packets, edits, refused, verified, verdicts, datagrams;
+	uint64_t answers, unanswered;
 };
 
 /* A class of cases begins; what the last one showed may be gone. */
@@ -115,8 +116,8 @@ static inline void fill(struct run *run, uint8_t *bytes, size_t length)
 void *hostile_take(size_t size);
 
 /*
- * A block that ends where its `length` bytes do, copied from `bytes`. It begins at 4 modulo 8: no
- * more is promised to readers.
+ * A block that ends where its `length` bytes do, copied from `bytes` (NULL: whatever is there). It
+ * begins at 4 modulo 8: no more is promised to readers.
  */
 uint8_t *hostile_take_bytes(const uint8_t *bytes, size_t length);
 void hostile_give_bytes(uint8_t *bytes);
@@ -240,6 +241,11 @@ struct nq_packet hostile_remember(struct nq_packet *packet);
 /* A refused edit changed nothing. */
 void hostile_refused(struct run *run, const struct nq_packet *packet,
 		     const struct nq_packet *before, const uint8_t *old);
+
+/* --- answers.c --- */
+
+/* What answers the packet, built and split, each judged; or refused with a reason. */
+void hostile_answer(struct run *run, struct nq_packet *packet);
 
 /* --- samples.c: messages as the kernel makes them --- */
 

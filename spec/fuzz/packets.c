@@ -136,6 +136,7 @@ static void test_random_packets(struct run *run, uint64_t count)
 			packet.have |= NQ_HAVE_WIRE_LENGTH;
 			packet.wire_length = packet.length - 1 + below(run, 3);
 		}
+		hostile_answer(run, &packet);
 		hostile_edit(run, &packet);
 		hostile_give_bytes(block);
 	}

@@ -34,7 +34,8 @@ uint8_t *hostile_take_bytes(const uint8_t *bytes, size_t length)
 {
 	uint8_t *block = hostile_take(length + 4);
 
-	copy_bytes(block + 4, bytes, length);
+	if (bytes)
+		copy_bytes(block + 4, bytes, length);
 	return block + 4;
 }
 

@@ -57,6 +57,29 @@ enum {
 	NQ_GIVEN_EMBEDDED = 1 << 16,
 };
 
+/* What a key's value is, and where it goes. */
+enum nq_build_kind {
+	NQ_BUILD_U8,
+	NQ_BUILD_U16,
+	NQ_BUILD_U32,
+	NQ_BUILD_BOOLEAN,
+	NQ_BUILD_CHECKSUM,
+	NQ_BUILD_FLAG,
+	NQ_BUILD_OWN, /* read by a function of its own */
+};
+
+struct nq_build_key {
+	const char *name;
+	enum nq_build_kind kind;
+	size_t at;	/* offset in struct nq_description; NQ_BUILD_FLAG: the bit */
+	uint32_t given; /* NQ_GIVEN_* of its presence, or 0 */
+	void (*read)(lua_State *L, struct nq_description *description, const char *path);
+};
+
+/* Reads the table at the top; `keys` ends with one without a name. */
+void nq_build_read_part(lua_State *L, const char *part, const struct nq_build_key *keys,
+			struct nq_description *description);
+
 /* The tables at the top of the stack: ip, and the one of a transport ("tcp", "udp", "icmp"). */
 void nq_build_read_ip(lua_State *L, struct nq_description *description);
 void nq_build_read_transport(lua_State *L, enum nq_build_transport transport,

@@ -131,8 +131,6 @@ static const char *answer_udp(struct nq_packet *packet, struct nq_build *build)
 {
 	uint32_t at;
 
-	if (nq_packet_layout(packet)->frag_offset)
-		return "it is a later fragment, without the ports";
 	if (!nq_header_find(packet, NQ_HEADER_UDP, &at))
 		return "its UDP header is cut short";
 	build->transport = NQ_BUILD_UDP;
@@ -175,6 +173,8 @@ const char *nq_answer_reply(struct nq_packet *packet, struct nq_build *build)
 
 	if (reason)
 		return reason;
+	if (nq_packet_layout(packet)->frag_offset)
+		return "it is a later fragment, without the header that says who is asked";
 	switch (build->ip.protocol) {
 	case IPPROTO_TCP:
 		return answer_tcp(packet, build);
