@@ -25,7 +25,7 @@ static bool read_tuple(struct nq_packet *packet, struct nq_flow_tuple *tuple)
 {
 	const struct nq_layout *layout = nq_packet_layout(packet);
 	const uint8_t *bytes = packet->data;
-	const uint8_t *transport = bytes + layout->transport;
+	const uint8_t *transport;
 	uint32_t size, offset, end = packet->length;
 
 	if (layout->version == 0 || layout->cut || layout->frag_offset)
@@ -33,6 +33,7 @@ static bool read_tuple(struct nq_packet *packet, struct nq_flow_tuple *tuple)
 	if (layout->total >= layout->transport && layout->total < end)
 		end = layout->total;
 	size = end - layout->transport;
+	transport = bytes + layout->transport;
 	*tuple = (struct nq_flow_tuple){.version = layout->version, .protocol = layout->protocol};
 	if (layout->version == 4) {
 		memcpy(tuple->src, bytes + 12, 4);
