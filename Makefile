@@ -70,6 +70,7 @@ TEST_PACKAGES = lua-busted lua-luv lua-cqueues lua-socket luarocks nftables proc
 # Whose reading and making of packets ours is held against; specs that use them are pending without.
 COMPARE_PACKAGES = python3-scapy tshark
 LINT_PACKAGES = lua-check clang-format cppcheck
+FUZZ_PACKAGES = clang libclang-rt-dev llvm
 
 deps-build: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES)
 deps-demo: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
@@ -77,7 +78,8 @@ deps deps-test: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(
 	$(COMPARE_PACKAGES)
 deps-compare: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(COMPARE_PACKAGES)
 deps-lint: PACKAGES = $(BUILD_PACKAGES) $(LINT_PACKAGES)
-deps deps-build deps-demo deps-test deps-compare deps-lint:
+deps-fuzz: PACKAGES = $(BUILD_PACKAGES) $(FUZZ_PACKAGES)
+deps deps-build deps-demo deps-test deps-compare deps-lint deps-fuzz:
 	@sh spec/support/deps.sh $(PACKAGES)
 
 # --- The two commands -----------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ $(BUILD)/support/%: spec/support/%.c
 
 # --- Checks ---------------------------------------------------------------------------------------------
 
-C_FILES = $(wildcard src/*.c src/*/*.[ch] spec/*/*.[ch])
+C_FILES = $(wildcard src/*.c src/*/*.[ch] spec/*/*.[ch] spec/*/*/*.[ch])
 
 lint: deps-lint
 	@echo "lint: warnings as errors"
@@ -121,7 +123,7 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omi
 asan: deps-test
 	@$(MAKE) --no-print-directory all support BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
-	@$(MAKE) --no-print-directory hostile BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
+	@$(MAKE) --no-print-directory hostile replay BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
 	@NFQUEUE_BUILD=build/asan NFQUEUE_SANITIZE=1 $(LUA) spec/run.lua $(SPECS)
 
@@ -137,13 +139,57 @@ test-guest: deps-guest
 
 HOSTILE_OBJECTS = $(filter-out $(BUILD)/obj/lua/%,$(OBJECTS))
 
-$(BUILD)/hostile: $(wildcard spec/fuzz/*.c) spec/fuzz/hostile.h $(HOSTILE_OBJECTS)
+# What hostile and the targets of fuzz share.
+FUZZ_OBJECTS = $(patsubst spec/%.c,$(BUILD)/obj/spec/%.o,\
+	$(filter-out %/hostile.c %/replay.c %/cover.c,$(wildcard spec/fuzz/*.c)))
+
+$(BUILD)/obj/spec/%.o: spec/%.c Makefile
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(OWN_CFLAGS) $(LUA_CFLAGS) -Ispec/fuzz $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(wildcard $(BUILD)/obj/spec/*/*.d $(BUILD)/obj/spec/*/*/*.d)
+
+$(BUILD)/hostile: $(BUILD)/obj/spec/fuzz/hostile.o $(FUZZ_OBJECTS) $(HOSTILE_OBJECTS)
 	@mkdir -p $(@D)
 	$(say) LINK $@
-	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^) $$(pkg-config --libs $(LIBRARIES)) -lm
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
 
 hostile: $(BUILD)/hostile
 	@$(BUILD)/hostile
+
+# A target is a file in spec/fuzz/targets with libFuzzer's entry point; replay.c runs it once over
+# files, for which any compiler will do, and cover.c chooses the corpus.
+TARGETS = $(patsubst spec/fuzz/targets/%.c,%,$(wildcard spec/fuzz/targets/*.c))
+TARGET_MAIN = $(BUILD)/obj/spec/fuzz/replay.o
+TARGET_FOLDER = $(BUILD)/targets
+
+$(TARGET_FOLDER)/%: $(BUILD)/obj/spec/fuzz/targets/%.o $(FUZZ_OBJECTS) $(OBJECTS) $(TARGET_MAIN)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $$(pkg-config --libs $(LIBRARIES)) -lm
+
+targets: $(TARGETS:%=$(TARGET_FOLDER)/%)
+
+.SECONDARY: $(TARGETS:%=$(BUILD)/obj/spec/fuzz/targets/%.o)
+
+FUZZ = CC=clang BUILD=build/fuzz CFLAGS="-O1 -g" HARDENING= \
+	EXTRA_CFLAGS="$(SANITIZE) -fsanitize=fuzzer-no-link"
+
+# Hostile bytes that libFuzzer makes, for FUZZ_SECONDS in all, beginning with the corpus.
+fuzz: deps-fuzz
+	@$(MAKE) --no-print-directory targets $(FUZZ) EXTRA_LDFLAGS="$(SANITIZE) -fsanitize=fuzzer" TARGET_MAIN=
+	@sh spec/fuzz/run.sh fuzz $(TARGETS)
+
+# What of the last runs reaches code that the corpus does not becomes part of it.
+fuzz-corpus: deps-fuzz
+	@$(MAKE) --no-print-directory targets $(FUZZ) EXTRA_LDFLAGS="$(SANITIZE)" \
+		TARGET_FOLDER=build/fuzz/cover TARGET_MAIN=build/fuzz/obj/spec/fuzz/cover.o
+	@sh spec/fuzz/run.sh corpus $(TARGETS)
+
+# The corpus once, in any build.
+replay: targets
+	@BUILD=$(BUILD) sh spec/fuzz/run.sh replay $(TARGETS)
 
 $(BUILD)/bench/plain: spec/bench/plain.c
 	@mkdir -p $(@D)
@@ -194,6 +240,6 @@ dist:
 clean:
 	rm -rf build
 
-.PHONY: all deps deps-build deps-demo deps-test deps-compare deps-lint deps-guest demo support test test-guest \
-	lint asan hostile bench compare install \
+.PHONY: all deps deps-build deps-demo deps-test deps-compare deps-lint deps-fuzz deps-guest demo support test test-guest \
+	lint asan hostile targets fuzz fuzz-corpus replay bench compare install \
 	uninstall dist clean

@@ -149,7 +149,7 @@ static void verify_kept(struct run *run, const struct edited *edited, const uint
 	hostile_give_bytes(expected);
 }
 
-static void finish_packet(struct run *run, struct edited *edited)
+void hostile_edit_finish(struct run *run, struct edited *edited)
 {
 	struct nq_packet *packet = edited->packet;
 	struct nq_packet before = hostile_remember(packet);
@@ -207,6 +207,6 @@ void hostile_edit(struct run *run, struct nq_packet *packet)
 	if (one_in(run, 2))
 		hostile_edit_replace(run, &edited);
 	else if (packet->dirty)
-		finish_packet(run, &edited);
+		hostile_edit_finish(run, &edited);
 	hostile_give_bytes(original);
 }

@@ -235,6 +235,9 @@ void hostile_edit_payload(struct run *run, struct edited *edited);
 void hostile_edit_option(struct run *run, struct edited *edited);
 void hostile_edit_replace(struct run *run, struct edited *edited);
 
+/* The end of edits: the packet, which is dirty, leaves. */
+void hostile_edit_finish(struct run *run, struct edited *edited);
+
 /* The packet once what may be remembered of it is: that is no change. */
 struct nq_packet hostile_remember(struct nq_packet *packet);
 
@@ -285,6 +288,9 @@ enum nq_message_kind hostile_feed(struct run *run, const uint8_t *bytes, size_t 
 
 void hostile_test_messages(struct run *run, uint64_t percent);
 void hostile_test_packets(struct run *run, uint64_t percent);
+
+/* Bytes that are completed as they are, or refused. */
+void hostile_check_complete(struct run *run, const uint8_t *bytes, size_t length);
 void hostile_test_batches(struct run *run, uint64_t percent);
 
 #endif

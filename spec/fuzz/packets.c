@@ -94,7 +94,7 @@ static size_t make_packet(struct run *run, uint8_t *bytes)
 	return length;
 }
 
-static void test_complete(struct run *run, const uint8_t *bytes, size_t length)
+void hostile_check_complete(struct run *run, const uint8_t *bytes, size_t length)
 {
 	uint8_t *block = hostile_take_bytes(bytes, length);
 	uint8_t *once;
@@ -127,7 +127,7 @@ static void test_random_packets(struct run *run, uint64_t count)
 		block = hostile_take_bytes(bytes, run->length);
 		run->packets++;
 		hostile_check_layout(run, block, run->length);
-		test_complete(run, block, run->length);
+		hostile_check_complete(run, block, run->length);
 		packet.data = block;
 		packet.length = (uint32_t)run->length;
 		packet.spare = run->spare;
