@@ -128,6 +128,12 @@ for version in pairs(IP) do
       end
     end)
 
+    it("embeds no padding of the link layer", function()
+      local asked = tcp(version, {}):bytes()
+      local answer = packet({ reply = asked .. "\0\0\0\0\0\0", icmp = { type = version == 4 and 3 or 1 } })
+      assert.are.equal(asked, answer.payload)
+    end)
+
     it("can be split", function()
       local asked = packet({ ip = IP[version], udp = { sport = 40000, dport = 53 } })
       local list = build({ reply = asked, ip = { id = 1 }, payload = ("x"):rep(3000), mtu = 1280 })

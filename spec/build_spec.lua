@@ -333,6 +333,36 @@ describe("nfqueue.build", function()
     assert.are.same({ true, 1480, 9 }, { listed.ip.mf, listed.ip.frag_offset, listed.ip.id })
   end)
 
+  it("sums a first fragment as the packet it is here", function()
+    for version, ip in pairs(IP) do
+      for name, part in pairs({ tcp = TCP, udp = UDP, icmp = { type = version == 4 and 8 or 128 } }) do
+        local payload = ("x"):rep(name == "tcp" and 20 or 16) -- to a unit of 8
+        local whole = build({ ip = ip, [name] = part, payload = payload })
+        local first = build({ ip = with(ip, { id = 1, mf = true }), [name] = part, payload = payload })
+        assert.are.equal(whole:sub(version == 4 and 21 or 41), first:sub(version == 4 and 21 or 49))
+      end
+    end
+  end)
+
+  it("puts the fragment header behind what routers read (RFC 8200 section 4.1)", function()
+    local routing = { routing = { type = 0, left = 0, addresses = { "::1" } } }
+    for _, case in ipairs({
+      { {}, "2c 11" }, { { { hop_by_hop = "" } }, "00 2c 11" }, { { { destination = "" } }, "2c 3c 11" },
+      { { { hop_by_hop = "" }, { destination = "" }, routing, { destination = "" } }, "00 3c 2b 2c 3c 11" },
+      { { routing, { ah = ("x"):rep(14) } }, "2b 2c 33 11" },
+    }) do
+      local made = build({ ip = with(IP6, { id = 1, extensions = case[1] }), udp = UDP })
+      local chain, at = made:sub(7, 7), 41
+      while chain:byte(-1) ~= 17 do
+        local kind = chain:byte(-1)
+        local size = kind == 44 and 8 or kind == 51 and (made:byte(at + 1) + 2) * 4 or (made:byte(at + 1) + 1) * 8
+        chain = chain .. made:sub(at, at)
+        at = at + size
+      end
+      assert.are.equal(hex(case[2]), chain)
+    end
+  end)
+
   it("makes the largest packets there are", function()
     assert.are.equal(65535, #build({ ip = IP4, udp = UDP, payload = ("x"):rep(65507) }))
     assert.are.equal(65575, #build({ ip = IP6, udp = UDP, payload = ("x"):rep(65527) }))
@@ -391,7 +421,7 @@ describe("nfqueue.build with mtu", function()
   it("gives fragments that are the packet", function()
     for version, ip in pairs(IP) do
       for _, mtu in ipairs({ 68, 69, 75, 76, 576, 1280, 1500 }) do
-        for _, size in ipairs({ 0, 1, 20, 100, 1452, 1472, 1473, 5000 }) do
+        for _, size in ipairs({ 0, 1, 20, 93, 94, 95, 100, 1452, 1472, 1473, 5000 }) do
           local description = { ip = with(ip, { id = 77 }), udp = UDP, payload = ("abcdefg"):rep(720):sub(1, size) }
           local whole = build(version == 4 and description or with(description, { ip = ip }))
           local list = build(with(description, { mtu = mtu }))
@@ -399,6 +429,9 @@ describe("nfqueue.build with mtu", function()
             assert.are.same({ whole }, list)
           else
             assert.are.equal(whole:sub(version == 4 and 21 or 41), reassemble(list, mtu, 48))
+            -- No more of them than it takes: the last one fills no units of 8.
+            local room = mtu - (version == 4 and 20 or 48)
+            assert.are.equal(1 + math.ceil((8 + size - room) / (room // 8 * 8)), #list)
             for _, piece in ipairs(list) do
               assert.are.equal(77, nfqueue.packet(piece).ip.id)
             end
