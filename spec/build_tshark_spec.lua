@@ -6,7 +6,6 @@ local unit = require("support.unit")
 
 local build = nfqueue.build
 local _, is_there = net.sh("command -v tshark")
--- A dissector collection of more than 100 MB: not asked for by `make deps`.
 local it = is_there and it or function(name)
   pending(name .. " (tshark is not installed)")
 end

@@ -175,7 +175,6 @@ for name, assertion in pairs(ASSERTIONS) do
       error((tostring(outcome):gsub("^[^\n]-nfqueue/busted%.lua:%d+: ", "")), level + 1)
     end
     local is_wanted = state.mod
-    local holds = not outcome.problem and assertion.holds(outcome, expected)
     if arguments.n > last and arguments[last + 1] ~= nil then
       state.failure_message = arguments[last + 1]
     end
@@ -189,7 +188,7 @@ for name, assertion in pairs(ASSERTIONS) do
     if outcome.problem then
       return not is_wanted -- fails, whichever was asked
     end
-    return holds, { outcome.packet }
+    return assertion.holds(outcome, expected), { outcome.packet }
   end, "assertion.nfqueue", "assertion.nfqueue")
 end
 
