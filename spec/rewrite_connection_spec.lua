@@ -20,9 +20,9 @@ describe("content that outgrows its segment", function()
     line:send(2, 0, "first")
     assert_went(5, LONG:sub(1, 1000), nil, line:send(2, 5, "word", { content = LONG:sub(1, 2500) }))
     assert_went(2505, "behind", nil, line:send(2, 9, "behind")) -- its receiver sees a hole
-    assert.are.equal(8, line:send(1, 0, "", { ack = 1005 }).ack)
+    assert.are.equal(6, line:send(1, 0, "", { ack = 1005 }).ack) -- each byte of the word stands for 625
     assert_went(1005, LONG:sub(1001, 1988), "sent before",
-      line:send(2, 8, "d", { options = "\1\1\8\10" .. ("t"):rep(8) }))
+      line:send(2, 6, "ord", { options = "\1\1\8\10" .. ("t"):rep(8) }))
     assert.are.equal(8, line:send(1, 0, "", { ack = 1993 }).ack)
     assert_went(1993, LONG:sub(1989, 2500) .. "behind", "sent before", line:send(2, 8, "dbehind"))
     assert.are.equal(15, line:send(1, 0, "", { ack = 2511 }).ack)
@@ -47,10 +47,30 @@ describe("content that outgrows its segment", function()
       local payload = ("x"):rep(60000)
       assert_went(0, LONG:sub(1, most), nil, line:send(2, 0, payload, { gso = true, content = LONG:sub(1, 65531) }))
       -- Sent again in segments of the wire's size.
-      assert_went(1448, LONG:sub(1449, 2896), "sent before", line:send(2, 1448, ("x"):rep(1448)))
-      line:send(1, 0, "", { ack = most })
-      assert_went(most, LONG:sub(most + 1, 65531), "sent before", line:send(2, 59999, "x"))
+      assert_went(1582, LONG:sub(1583, 3042), "sent before", line:send(2, 1448, ("x"):rep(1448)))
+      assert_went(1582, LONG:sub(1583, 2674), "sent before", line:send(2, 1448, ("x"):rep(1000)))
+      local at = most * 60000 // 65531
+      assert.are.equal(at, line:send(1, 0, "", { ack = most }).ack)
+      assert_went(most, LONG:sub(most + 1, 65531), "sent before", line:send(2, at, ("x"):rep(60000 - at)))
     end
+  end)
+
+  it("may be more than a packet holds", function()
+    local line = connect({ scale = 3 })
+    local content = LONG:rep(4):sub(1, 250000)
+    local payload = ("x"):rep(60000)
+    assert_went(0, content:sub(1, 65491), nil, line:send(2, 0, payload, { gso = true, content = content }))
+    assert_went(250000, "behind", nil, line:send(2, 60000, "behind"))
+    local has = 65491
+    while has < 250000 do
+      local at = line:send(1, 0, "", { ack = has }).ack
+      assert.are.equal(has * 60000 // 250000, at)
+      local went = line:send(2, at, payload:sub(at + 1), { gso = true })
+      assert_went(has, content:sub(has + 1, has + 65491), "sent before", went)
+      has = has + #went.payload
+    end
+    assert.are.equal(60006, line:send(1, 0, "", { ack = 250006 }).ack)
+    assert.are.equal(0, line.rw:stats().kept)
   end)
 
   it("becomes no longer than its sender's segments when it does not get through", function()
@@ -64,7 +84,7 @@ describe("content that outgrows its segment", function()
     assert_went(at, LONG:sub(1, 4), "sent before", line:send(2, at, "word"))
     assert_went(at, LONG:sub(1, 4), "sent before", line:send(2, at, "word"))
     line:send(1, 0, "", { ack = at + 3 })
-    assert_went(at + 3, LONG:sub(4, 1200), "sent before", line:send(2, at + 3, "d"))
+    assert_went(at + 3, LONG:sub(4, 1200), "sent before", line:send(2, at, "word"))
   end)
 
   it("does not reach beyond the window of its receiver, and asks for it where that is shut", function()
@@ -75,7 +95,8 @@ describe("content that outgrows its segment", function()
       line:send(1, 0, "", { ack = at + 160, window = 0 })
       assert_went(at + 399, "9", "sent before", line:send(2, at + 149, "x"))
       line:send(1, 0, "", { ack = at + 160, window = 1000 >> scale })
-      assert_went(at + 160, LONG:sub(161, 400), "sent before", line:send(2, at + 149, "x"))
+      assert_went(at + 398, LONG:sub(399, 400), "sent before", line:send(2, at + 149, "x"))
+      assert_went(at + 160, LONG:sub(161, 400), "sent before", line:send(2, at + 60, ("x"):rep(90)))
     end
   end)
 end)
@@ -97,11 +118,14 @@ describe("a SACK block", function()
     { "of an edit", { 100, 130 }, { 100, 110 } },
     { "over an edit", { 90, 140 }, { 90, 120 } },
     { "behind an edit", { 130, 140 }, { 110, 120 } },
-    { "of the beginning of an edit", { 90, 105 }, { 90, 105 } },
-    { "into the last byte's share of an edit", { 90, 120 }, { 90, 109 } },
-    { "from the middle of an edit", { 105, 140 }, { 105, 120 } },
-    { "from the last byte's share of an edit", { 115, 140 }, { 110, 120 } },
-    { "to within an edit that shrank", { 220, 232 }, { 200, 212 } },
+    { "of the beginning of an edit", { 90, 105 }, { 90, 101 } },
+    { "into the last byte's share of an edit", { 90, 129 }, { 90, 109 } },
+    { "to the beginning of the last byte's share of an edit", { 90, 127 }, { 90, 109 } },
+    { "from the middle of an edit", { 105, 140 }, { 102, 120 } },
+    { "from the beginning of a byte's share of an edit", { 106, 140 }, { 102, 120 } },
+    { "from the last byte's share of an edit", { 128, 140 }, { 110, 120 } },
+    { "to within an edit that shrank", { 220, 232 }, { 200, 218 } },
+    { "from within an edit that shrank", { 232, 240 }, { 215, 235 } },
     { "to the end of an edit that shrank", { 220, 235 }, { 200, 230 } },
     { "behind all edits", { 240, 335 }, { 235, 330 } },
   }) do
@@ -113,11 +137,11 @@ describe("a SACK block", function()
 
   it("in which no byte of the sender is whole goes, and the others stay", function()
     local line = edited()
-    local went = line:send(1, 0, "", { ack = 5, sack = { { 112, 118 }, { 10, 20 }, { 113, 114 }, { 130, 131 } } })
+    local went = line:send(1, 0, "", { ack = 5, sack = { { 112, 114 }, { 10, 20 }, { 113, 114 }, { 130, 131 } } })
     assert.are.same({ { 10, 20 }, { 110, 111 } }, went.sack)
     assert.are.equal("\1\1\5\18", went.options:sub(1, 4))
     assert.are.equal(("\1"):rep(16), went.options:sub(21))
-    went = line:send(1, 0, "", { ack = 5, sack = { { 112, 118 } } })
+    went = line:send(1, 0, "", { ack = 5, sack = { { 112, 114 } } })
     assert.are.equal(("\1"):rep(12), went.options)
   end)
 

@@ -72,7 +72,7 @@ describe("a rewriter refuses", function()
       "it is a fragment: the rest of its segment is elsewhere" },
     { "an IPv6 fragment", right(ip6(tcp("x"), { chain = { { 44, "\0\0\1\0\0\0\1" } } })), nil,
       "it is a fragment: the rest of its segment is elsewhere" },
-    { "more content than a packet holds", TCP4, ("x"):rep(65532), "the new content is longer than 65531 bytes" },
+    { "more content than it keeps", TCP4, ("x"):rep(1048577), "the new content is longer than 1048576 bytes" },
     { "content where there is no data", right(ip4(tcp(""))), "x", "it carries no data that could be replaced" },
     { "another content of a signed segment", right(ip4(tcp("x", SIGNED))), "y", is_signed },
     { "another content of an authenticated segment", right(ip4(tcp("x", AUTHENTICATED))), "y", is_signed },

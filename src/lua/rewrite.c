@@ -60,7 +60,7 @@ SYNs after `rw(pkt)`. The payload given must replace the whole payload of the se
 acknowledgement without data cannot be replaced.
 @function rewrite:__call
 @tparam packet pkt a packet without a verdict
-@tparam[opt] string payload 0 to 65531 bytes that go in the place of the packet's payload
+@tparam[opt] string payload 0 to 1048576 bytes that go in the place of the packet's payload
 @treturn boolean true: it goes on as given
 @treturn ?string why it does not: `out of order` (data before it has not passed yet, so that its
 place is not known: it goes as an acknowledgement without data, and its sender repeats it), `sent

@@ -299,8 +299,8 @@ static enum nq_rewritten pass(struct nq_rewrite *rewrite, struct nq_connection *
 static const char *check_content(const struct nq_packet *packet, const struct nq_tcp *tcp,
 				 size_t length)
 {
-	if (length > NQ_PACKET_MAX)
-		return "the new content is longer than 65531 bytes";
+	if (length > NQ_REWRITE_CONTENT)
+		return "the new content is longer than 1048576 bytes";
 	if (!tcp->length)
 		return length ? "it carries no data that could be replaced" : NULL;
 	if (tcp->is_signed)

@@ -17,6 +17,8 @@
 
 #define NQ_REWRITE_KEPT (64 << 20)
 #define NQ_REWRITE_MAX (1 << 20) /* connections, at most */
+/* Of one segment: a large one may outgrow what a packet holds. NQ_SEQUENCE_BYTES can keep it. */
+#define NQ_REWRITE_CONTENT (1 << 20)
 
 struct nq_rewrite;
 

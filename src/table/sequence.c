@@ -91,6 +91,26 @@ void nq_sequence_start_in_middle(struct nq_sequence *sequence, uint32_t next)
 
 /* --- From one numbering to the other --------------------------------------------------------- */
 
+/*
+ * Where in the new content (`out` bytes) the share of byte `at` of the edit (`in` bytes) begins.
+ * Rounded up, so that from wherever its receiver is, one byte brings it further.
+ */
+static uint32_t share(uint32_t at, uint32_t out, uint32_t in)
+{
+	return (uint32_t)(((uint64_t)at * out + in - 1) / in);
+}
+
+/*
+ * The other way: the last byte of the edit before whose share nothing is missing when the new
+ * content is there up to `at`; or the first whose share begins there or behind it.
+ */
+static uint32_t find_share(uint32_t at, const struct edit *edit, bool first)
+{
+	if (first && at)
+		return (uint32_t)((uint64_t)(at - 1) * edit->in_length / edit->out_length + 1);
+	return (uint32_t)((uint64_t)at * edit->in_length / edit->out_length);
+}
+
 uint32_t nq_sequence_out(const struct nq_sequence *sequence, const struct nq_blocks *blocks,
 			 uint32_t in)
 {
@@ -105,7 +125,7 @@ uint32_t nq_sequence_out(const struct nq_sequence *sequence, const struct nq_blo
 		if (nq_before(in, edit.in))
 			break;
 		if (inside < edit.in_length)
-			return edit.out + least(inside, edit.out_length);
+			return edit.out + share(inside, edit.out_length, edit.in_length);
 		delta = edit.out + edit.out_length - edit.in - edit.in_length;
 		chain = edit.next;
 	}
@@ -125,12 +145,8 @@ static uint32_t find_in(const struct nq_sequence *sequence, const struct nq_bloc
 
 		if (nq_before(out, edit.out))
 			break;
-		if (inside < edit.out_length) {
-			/* In its last byte's share: not all of that is there. */
-			if (inside >= edit.in_length)
-				inside = left ? edit.in_length : edit.in_length - 1;
-			return edit.in + inside;
-		}
+		if (inside < edit.out_length)
+			return edit.in + find_share(inside, &edit, left);
 		delta = edit.in + edit.in_length - edit.out - edit.out_length;
 		chain = edit.next;
 	}
@@ -217,6 +233,23 @@ static bool skip_hole(struct nq_sequence *sequence, uint32_t from)
 	return true;
 }
 
+/* Keeps the distances short; false when unacknowledged edits lie further back than any window. */
+static bool keep_reach(struct nq_sequence *sequence, uint32_t length)
+{
+	uint32_t in_reach = sequence->in_next - sequence->in_base;
+	uint32_t out_reach = sequence->out_next - sequence->out_base;
+
+	if (in_reach + length < REACH_MOST && out_reach + length < REACH_MOST)
+		return true;
+	if (sequence->oldest)
+		return false;
+	/* Without edits both are equally far. */
+	sequence->in_base += in_reach - REACH;
+	sequence->out_base += out_reach - REACH;
+	sequence->acknowledged = later(sequence->acknowledged, sequence->out_base);
+	return true;
+}
+
 /*
  * How many bytes the payload and its new content have in common at the beginning and at the end;
  * what lies between them is the edit. It has at least one byte of the payload, for the sender to
@@ -275,23 +308,6 @@ static bool keep_edit(struct nq_sequence *sequence, struct nq_blocks *blocks,
 	return true;
 }
 
-/* Keeps the distances short; false when unacknowledged edits lie further back than any window. */
-static bool keep_reach(struct nq_sequence *sequence, uint32_t length)
-{
-	uint32_t in_reach = sequence->in_next - sequence->in_base;
-	uint32_t out_reach = sequence->out_next - sequence->out_base;
-
-	if (in_reach + length < REACH_MOST && out_reach + length < REACH_MOST)
-		return true;
-	if (sequence->oldest)
-		return false;
-	/* Without edits both are equally far. */
-	sequence->in_base += in_reach - REACH;
-	sequence->out_base += out_reach - REACH;
-	sequence->acknowledged = later(sequence->acknowledged, sequence->out_base);
-	return true;
-}
-
 /*
  * Takes the part of a segment that has not passed yet, behind the first `old` bytes of its payload.
  * False when it must not pass now.
@@ -304,7 +320,7 @@ static bool take_new(struct nq_sequence *sequence, struct nq_blocks *blocks,
 	uint8_t last = segment->length ? segment->bytes[segment->length - 1] : 0;
 	uint32_t before, behind;
 
-	if (!keep_reach(sequence, NQ_SEQUENCE_BUFFER))
+	if (!keep_reach(sequence, most(NQ_SEQUENCE_BUFFER, segment->content_length)))
 		return false;
 	if (segment->replaced && length && find_difference(segment, &before, &behind)) {
 		struct edit edit = {

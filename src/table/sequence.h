@@ -11,10 +11,9 @@
  *     out   |  same  |   edit   |   same   |edit|    same    | out_next
  *            in_base ... what lies before is acknowledged and forgotten
  *
- * Byte i of an edit stands for byte i of the new content, its last byte for all the rest: so an
- * acknowledgement inside an edit says nothing too much, and the sender holds something to send
- * again until the last byte is through. What the edit has more than the new content stands for
- * nothing.
+ * Each byte of an edit stands for its share of the new content, which may be several bytes or none:
+ * so an acknowledgement inside an edit says nothing too much, the sender sees that there is
+ * progress, and it holds something to send again until the last byte is through.
  *
  * It reads no packet, keeps no connection and takes no lock. What is told about segments is what
  * came over the network, and may be anything.
