@@ -102,6 +102,21 @@ describe("a connection through a rewriter", function()
     end
   end)
 
+  it("receives what the edits say where data does not wait for what is missing", function()
+    local sum = { edits = 0, again = 0, hole = 0, lost = 0 }
+    for seed = 1, 60 do
+      local options = connection(seed)
+      options.wait = false
+      local fine, result = xpcall(rewriting.run, debug.traceback, options)
+      assert.is_true(fine, ("seed %d: %s"):format(seed, tostring(result)))
+      for name, value in pairs(sum) do
+        sum[name] = value + result[name]
+      end
+    end
+    assert.is_true(sum.edits > 1500 and sum.again > 1000 and sum.lost > 1000)
+    assert.is_true(sum.hole < 100) -- what lies beyond windows
+  end)
+
   it("receives what the edits say, over paths that were never tried", function()
     local first = os.time() << 8
     run_all(first, first + 39)

@@ -22,8 +22,9 @@ describe("nfqueue.rewrite", function()
       { { timeout = 0 }, timeout:format("0") }, { { timeout = -1 }, timeout:format("-1") },
       { { timeout = 0 / 0 }, timeout:format(tostring(0 / 0)) }, { { timeout = 2e9 }, timeout:format("2000000000.0") },
       { { timeout = "1" }, timeout:format("'1'") },
-      { { size = 1 }, "unknown key 'size' to 'rewrite' (known: max, timeout)" },
-      { { 1 }, "unknown key '1' to 'rewrite' (known: max, timeout)" },
+      { { wait = 1 }, "bad argument 'wait' to 'rewrite' (boolean expected, got 1)" },
+      { { size = 1 }, "unknown key 'size' to 'rewrite' (known: max, timeout, wait)" },
+      { { 1 }, "unknown key '1' to 'rewrite' (known: max, timeout, wait)" },
       { 5, "bad argument 'options' to 'rewrite' (table expected, got 5)" },
     }) do
       assert.are.equal(case[2], unit.message(nfqueue.rewrite, case[1]))
@@ -31,7 +32,8 @@ describe("nfqueue.rewrite", function()
   end)
 
   it("needs no option", function()
-    for _, options in ipairs({ {}, { max = 1 }, { max = 1048576, timeout = 1e9 }, { timeout = 0.5 } }) do
+    for _, options in ipairs({ {}, { max = 1 }, { max = 1048576, timeout = 1e9 }, { timeout = 0.5 }, { wait = true },
+      { wait = false } }) do
       assert.are.equal("rewrite", tostring(nfqueue.rewrite(options)))
     end
     assert.are.equal("rewrite", tostring(nfqueue.rewrite()))

@@ -81,6 +81,12 @@ function stream:note(segment, content, fine, reason)
     place = place - 0x100000000
   end
   local old = self.taken - place
+  local is_data = #segment.payload > 0 or segment.flags & 1 ~= 0
+  if old < 0 and self.leaves_holes and is_data and reason ~= "out of order" then
+    local hole = self.data:sub(self.taken + 1, place) -- what will fill it passes as it is
+    self:add(hole, hole)
+    old = 0
+  end
   local new = content and content ~= segment.payload
   if reason == "out of order" or reason == "no room" or old < 0 or old >= #segment.payload then
     assert(not (fine and new and old > 0), "an edit of what had passed was taken")
@@ -99,11 +105,12 @@ end
 
 --- Runs one connection and returns the counts; raises when something does not hold.
 -- options: seed, version, iss (two), data (two), edit (content of a segment, or nil; given payload and direction),
--- loss, duplicates (per cent), jitter (seconds), rewriter, endpoints (two tables of options of endpoint.new).
+-- loss, duplicates (per cent), jitter (seconds), rewriter, wait (its option), endpoints (two tables of options of
+-- endpoint.new).
 function rewriting.run(options)
   local random = rewriting.generator(options.seed)
   local ports = options.ports or { 40000 + options.seed % 20000, 80 }
-  local rw = options.rewriter or nfqueue.rewrite({ max = 4 })
+  local rw = options.rewriter or nfqueue.rewrite({ max = 4, wait = options.wait })
   local now, events, order = 0, {}, 0
   local ends, streams = {}, {}
   local counts = { packets = 0, edits = 0, again = 0, hole = 0, no_room = 0, lost = 0 }
@@ -259,6 +266,7 @@ function rewriting.run(options)
     ends[i] = endpoint.new(world, facts)
     number[ends[i]] = i
     streams[i] = stream.new(facts.iss)
+    streams[i].leaves_holes, streams[i].data = options.wait == false, options.data[i]
   end
   ends[1]:open()
   if options.both_open then

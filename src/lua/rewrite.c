@@ -63,8 +63,9 @@ acknowledgement without data cannot be replaced.
 @tparam[opt] string payload 0 to 1048576 bytes that go in the place of the packet's payload
 @treturn boolean true: it goes on as given
 @treturn ?string why it does not: `out of order` (data before it has not passed yet, so that its
-place is not known: it goes as an acknowledgement without data, and its sender repeats it), `sent
-before` (its data, or the first of it, has passed: it goes as it went then), `no room` (the content
+place is not known: it goes as an acknowledgement without data, and its sender repeats it; with
+`wait = false` only beyond its receiver's window), `sent before` (its data, or the first of it, or
+with `wait = false` data behind it, has passed: it goes as it went then), `no room` (the content
 cannot be kept at present: it goes without data, too), `damaged` (its TCP checksum is wrong: it goes
 as it is), `no stream` (a reset's data is no part of the stream: it goes as it is)
 @raise `packet is no longer valid`, `packet already has a verdict`, `cannot edit this packet: ...`
@@ -190,8 +191,8 @@ static void read_options(lua_State *L, struct nq_rewrite_options *options)
 {
 	lua_Number seconds;
 
-	*options = (struct nq_rewrite_options){.max = DEFAULT_MAX,
-					       .timeout = DEFAULT_TIMEOUT * SECOND};
+	*options = (struct nq_rewrite_options){
+		.max = DEFAULT_MAX, .timeout = DEFAULT_TIMEOUT * SECOND, .waits = true};
 	if (lua_isnoneornil(L, 1))
 		return;
 	nq_arg_table(L, 1, "rewrite", "options");
@@ -208,8 +209,10 @@ static void read_options(lua_State *L, struct nq_rewrite_options *options)
 				nq_arg_error(L, -1, "rewrite", "timeout",
 					     "number of seconds above 0, at most 1e9");
 			options->timeout = (int64_t)(seconds * SECOND);
+		} else if (strcmp(name, "wait") == 0) {
+			options->waits = nq_arg_boolean(L, -1, "rewrite", "wait");
 		} else {
-			luaL_error(L, "unknown key '%s' to 'rewrite' (known: max, timeout)",
+			luaL_error(L, "unknown key '%s' to 'rewrite' (known: max, timeout, wait)",
 				   luaL_tolstring(L, -2, NULL));
 		}
 		lua_pop(L, 1);
@@ -226,7 +229,9 @@ which one direction of a connection gets at most 4 MiB and 4,096 edits.
 @tparam[opt] table options `max` (integer from 1 to 1048576, default 16384: connections followed at
 a time; the one silent longest goes, first closed ones, then those without an edit), `timeout`
 (number, seconds without a packet after which a connection is forgotten; default 7440, RFC 5382;
-closed ones go after 120)
+closed ones go after 120), `wait` (boolean, default true: behind data that is missing none passes,
+so that it can be edited when it comes, but its sender learns of the loss by its time-out only;
+false: it passes, and what was missing later passes as it is)
 @treturn rewrite `rw(pkt [, payload])`, `rw:stats()`
 @raise for a wrong option, naming it
 */

@@ -51,7 +51,8 @@ static int matches(const struct nq_table *table, const void *options)
 	const struct nq_rewrite *rewrite = (const struct nq_rewrite *)table;
 	const struct nq_rewrite_options *wanted = options;
 
-	return rewrite->options.max == wanted->max && rewrite->options.timeout == wanted->timeout;
+	return rewrite->options.max == wanted->max && rewrite->options.timeout == wanted->timeout &&
+	       rewrite->options.waits == wanted->waits;
 }
 
 static void destroy(struct nq_table *table)
@@ -233,6 +234,7 @@ static enum nq_rewritten pass_data(struct nq_rewrite *rewrite, struct nq_connect
 		.syn = (tcp->flags & NQ_TCP_SYN) != 0,
 		.fin = (tcp->flags & NQ_TCP_FIN) != 0,
 		.super = packet->gso,
+		.waits = rewrite->options.waits,
 		.replaced = content != NULL,
 		.bytes = packet->data + tcp->payload,
 		.length = tcp->length,

@@ -9,6 +9,7 @@
 #ifndef NQ_TABLE_REWRITE_H
 #define NQ_TABLE_REWRITE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct nq_rewrite;
 struct nq_rewrite_options {
 	uint32_t max;	 /* connections, 1 to NQ_REWRITE_MAX */
 	int64_t timeout; /* nanoseconds without a packet */
+	bool waits;	 /* data does, for what is missing in front of it */
 };
 
 /* Options: struct nq_rewrite_options. */

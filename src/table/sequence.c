@@ -250,6 +250,25 @@ static bool keep_reach(struct nq_sequence *sequence, uint32_t length)
 	return true;
 }
 
+/* What fills the hole before `from` will pass as it is. False when that is no place for data. */
+static bool leave_hole(struct nq_sequence *sequence, uint32_t from)
+{
+	uint32_t hole = from - sequence->in_next;
+	uint32_t most_hole = NQ_SEQUENCE_HOLE;
+
+	if (sequence->has_window)
+		most_hole = nq_before(sequence->out_next, sequence->window_end)
+				    ? sequence->window_end - sequence->out_next
+				    : 0;
+	if (sequence->finished || hole > most_hole ||
+	    !keep_reach(sequence, most(NQ_SEQUENCE_BUFFER, hole)))
+		return false;
+	sequence->in_next += hole;
+	sequence->out_next += hole;
+	sequence->has_last = sequence->fresh = false;
+	return true;
+}
+
 /*
  * How many bytes the payload and its new content have in common at the beginning and at the end;
  * what lies between them is the edit. It has at least one byte of the payload, for the sender to
@@ -531,7 +550,8 @@ void nq_sequence_pass(struct nq_sequence *sequence, struct nq_blocks *blocks,
 		nq_sequence_start(sequence, from - 1);
 		sequence->acknowledged = from;
 	}
-	if (nq_before(sequence->in_next, from) && !skip_hole(sequence, from))
+	if (nq_before(sequence->in_next, from) && !skip_hole(sequence, from) &&
+	    (segment->waits || !leave_hole(sequence, from)))
 		return;
 	again = from != sequence->in_next || (!segment->length && sequence->finished);
 	if (nq_before(sequence->in_next, end) && !sequence->finished) {

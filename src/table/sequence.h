@@ -29,6 +29,8 @@
 /* For each direction: edits kept, and bytes of the store that they take, at most. */
 #define NQ_SEQUENCE_EDITS 4096
 #define NQ_SEQUENCE_BYTES (4 << 20)
+/* How far ahead data may be that does not wait, where the receiver's window is not known. */
+#define NQ_SEQUENCE_HOLE (1 << 20)
 
 struct nq_sequence {
 	bool known;	 /* the numbers below are; else everything passes as it is */
@@ -56,6 +58,7 @@ struct nq_segment {
 	uint32_t seq;
 	bool syn, fin;
 	bool super;	      /* longer than the wire takes: it is cut up later */
+	bool waits;	      /* for data in front of it that has not passed */
 	bool replaced;	      /* `content` is to go in the place of `bytes` */
 	const uint8_t *bytes; /* its payload */
 	uint32_t length;
