@@ -164,8 +164,10 @@ describe("a SACK block", function()
     for _, block in ipairs({ { 20, 10 }, { -5000, 5000 }, { 0x7fffffff, -0x7fffffff }, { 10, 10 } }) do
       line:send(1, 0, "", { ack = 5, sack = { block } })
     end
-    local broken = "\5\3\0\0\5\2\5\9\1\1\1\1"
-    line:send(1, 0, "", { ack = 5, options = broken })
+    for _, broken in ipairs({ "\5\3\0\0\5\2\5\9\1\1\1\1", "\5\12" .. ("\1"):rep(10), "\5\2\1\1",
+      "\5\34" .. ("\1"):rep(30) }) do
+      assert.are.equal(broken, line:send(1, 0, "", { ack = 5, options = broken }).options)
+    end
   end)
 end)
 

@@ -58,6 +58,10 @@ differs; from there on it is followed. Content that does not fit into its segmen
 rest goes when the sender repeats that segment: where every segment grows, lower `tcp.mss` in the
 SYNs after `rw(pkt)`. The payload given must replace the whole payload of the segment; that of an
 acknowledgement without data cannot be replaced.
+
+Connection tracking holds acknowledgements against what it saw pass: where NAT or rules on `ct state
+invalid` depend on it, `net.netfilter.nf_conntrack_tcp_be_liberal` must be 1, and connections under
+NAT get no `connmark` or `label` in a verdict, since with these the kernel adjusts the numbers, too.
 @function rewrite:__call
 @tparam packet pkt a packet without a verdict
 @tparam[opt] string payload 0 to 1048576 bytes that go in the place of the packet's payload

@@ -67,9 +67,10 @@ static void read_options(const struct nq_packet *packet, struct nq_tcp *tcp)
 	tcp->is_signed = nq_tcp_option_find(packet, at, OPTION_MD5, &value, &length) ||
 			 nq_tcp_option_find(packet, at, OPTION_AO, &value, &length);
 	tcp->is_multipath = nq_tcp_option_find(packet, at, OPTION_MULTIPATH, &value, &length);
-	if (nq_tcp_option_find(packet, at, NQ_OPTION_SACK, &value, &length)) {
+	/* What is no list of blocks says nothing to its receiver, either. */
+	if (nq_tcp_option_find(packet, at, NQ_OPTION_SACK, &value, &length) && length % 8 == 0) {
 		tcp->sack_at = value - 2;
-		for (uint8_t i = 0; i + 8 <= length && tcp->sack_count < NQ_SACKS_MAX; i += 8) {
+		for (uint8_t i = 0; i < length; i += 8) {
 			struct nq_sack *sack = &tcp->sacks[tcp->sack_count++];
 
 			sack->left = nq_get_u32(bytes + value + i);
