@@ -84,7 +84,13 @@ describe("content that outgrows its segment", function()
     assert_went(at, LONG:sub(1, 4), "sent before", line:send(2, at, "word"))
     assert_went(at, LONG:sub(1, 4), "sent before", line:send(2, at, "word"))
     line:send(1, 0, "", { ack = at + 3 })
-    assert_went(at + 3, LONG:sub(4, 1200), "sent before", line:send(2, at, "word"))
+    assert_went(at + 3, LONG:sub(4, 103), "sent before", line:send(2, at, "word"))
+    -- And what follows.
+    assert_went(at + 1200, LONG:sub(1, 100), nil, line:send(2, at + 4, "more", { content = LONG:sub(1, 300) }))
+    assert_went(at + 1500, LONG:sub(1, 150), nil,
+      line:send(2, at + 8, ("x"):rep(150), { content = LONG:sub(1, 300) }))
+    assert_went(at + 1800, LONG:sub(1, 2000), nil,
+      line:send(2, at + 158, ("x"):rep(1600), { gso = true, content = LONG:sub(1, 2000) }))
   end)
 
   it("does not reach beyond the window of its receiver, and asks for it where that is shut", function()

@@ -472,17 +472,20 @@ static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment 
 				 : 0;
 	/*
 	 * A path may take less than the receiver said: what is sent again and again does not get
-	 * through, so it becomes no longer than what its sender sends.
+	 * through, so it becomes no longer than what its sender sends, and so does all that
+	 * follows.
 	 */
 	if (again && !segment->super && wanted > segment->length &&
 	    !nq_before(sequence->acknowledged, out)) {
 		if (sequence->repeats == 1)
-			room = most(segment->length, least(room, sequence->largest));
+			sequence->narrow = true;
 		else if (sequence->repeats > 1)
 			room = most(segment->length, 1);
 		if (sequence->repeats < 2)
 			sequence->repeats++;
 	}
+	if (sequence->narrow && !segment->super)
+		room = least(room, most(segment->length, sequence->largest));
 	return least(wanted, room);
 }
 

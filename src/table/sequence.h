@@ -39,6 +39,7 @@ struct nq_sequence {
 	bool finished;	 /* a FIN has passed: it is the last number */
 	bool has_hint;	 /* the receiver acknowledged what has not passed here */
 	bool has_last;	 /* the last byte that went out is known */
+	bool narrow;	 /* what was longer than its sender's segments did not get through */
 	bool has_window; /* the receiver's window is */
 	uint8_t last;	 /* that byte */
 	uint8_t repeats; /* times that something went again since an acknowledgement came */
