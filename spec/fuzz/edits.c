@@ -137,9 +137,8 @@ static void verify_kept(struct run *run, const struct edited *edited, const uint
 		expected[11] = (uint8_t)edited->kept_ip;
 	}
 	/* Of another transport it says nothing. */
-	if (edited->keeps_transport &&
-	    hostile_find_transport(twin, packet->length, &protocol, &at) &&
-	    protocol == edited->kept_protocol &&
+	(void)hostile_find_transport(twin, packet->length, &protocol, &at);
+	if (edited->keeps_transport && at && protocol == edited->kept_protocol &&
 	    at + hostile_checksum_at(version, protocol) == edited->kept_at) {
 		at = edited->kept_at;
 		expected[at] = (uint8_t)(edited->kept_transport >> 8);
