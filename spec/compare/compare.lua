@@ -37,6 +37,15 @@ function compare.peers()
   return peers, missing
 end
 
+--- The versions of the peers, a line.
+function compare.versions()
+  local pipe = assert(io.popen("/usr/bin/python3 -I -c 'import scapy; print(\"scapy\", scapy.__version__)' 2>/dev/null;"
+    .. " tshark -v 2>/dev/null | head -n 1", "r"))
+  local text = pipe:read("a")
+  pipe:close()
+  return (text:gsub("%s+$", ""):gsub("\n", ", "))
+end
+
 local function open_scapy(path, script)
   local pipe = assert(io.popen(SCAPY:format(script, path), "r"))
   local lines = pipe:lines()
@@ -111,6 +120,33 @@ local function explain(rules, case)
   end
 end
 
+-- Protocols that have no tuple, or one with ports, where the peer reads no such header: cut ones, DCCP, SCTP, UDP-Lite;
+-- and extension headers, which are cut where they come last.
+local UNTOLD = {
+  ["0"] = true, ["6"] = true, ["17"] = true, ["33"] = true, ["43"] = true, ["44"] = true, ["48"] = true, ["51"] = true,
+  ["60"] = true, ["132"] = true, ["136"] = true,
+}
+local ECHO = { ["4"] = { ["0"] = true, ["8"] = true }, ["6"] = { ["128"] = true, ["129"] = true } }
+local NAMES = { ["1"] = "icmp", ["6"] = "tcp", ["17"] = "udp", ["58"] = "icmp6" }
+
+-- What pkt.tuple is of a packet that has a peer's fields; nil where it has none, false where they do not tell.
+local function find_tuple(their)
+  local version, protocol = their["ip.version"], their["ip.protocol"]
+  if their["ip.frag_offset"] and their["ip.frag_offset"] ~= "0" then
+    return nil
+  end
+  local sport, dport = their["tcp.sport"] or their["udp.sport"], their["tcp.dport"] or their["udp.dport"]
+  if their["icmp.type"] and ECHO[version][their["icmp.type"]] then
+    sport, dport = their["icmp.id"], their["icmp.id"]
+  end
+  if not protocol or not their["ip.src"] or not sport and UNTOLD[protocol] then
+    return false
+  end
+  local form = sport and (version == "6" and "[%s]:%s" or "%s:%s") or "%s"
+  return ("%s_%s_>_%s"):format(NAMES[protocol] or protocol, form:format(their["ip.src"], sport),
+    form:format(their["ip.dst"], dport))
+end
+
 -- What a peer has no field for.
 local NOT_READ = { scapy = "^inner%.", tshark = "^icmp%.embedded$" }
 
@@ -118,7 +154,7 @@ local NOT_READ = { scapy = "^inner%.", tshark = "^icmp%.embedded$" }
 local function compare_packet(result, rules, peer, ours, theirs, bytes, wire, origin)
   for _, field in ipairs(all_keys(ours, theirs)) do
     local is_ip = ours["ip.version"] or theirs["ip.version"]
-    if not field:find(NOT_READ[peer]) and (is_ip or not field:find("^payload")) then
+    if theirs[field] ~= false and not field:find(NOT_READ[peer]) and (is_ip or not field:find("^payload")) then
       result.fields = result.fields + 1
       if ours[field] ~= theirs[field] then
         local case = {
@@ -157,6 +193,7 @@ function compare.run(path, origins, peers, rules, folder)
       if not theirs then
         error(("%s ended at packet %d of %s"):format(peer, number, path))
       end
+      theirs.tuple = find_tuple(theirs)
       compare_packet(result, rules, peer, ours, theirs, bytes, wire, origins and origins[number])
     end
   end

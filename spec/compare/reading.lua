@@ -63,6 +63,7 @@ function reading.of(bytes, wire)
       out["tcp.option." .. kind] = reading.hex(value)
     end
   end
+  out.tuple = pkt.tuple and pkt.tuple:gsub(" ", "_")
   local embedded = pkt.icmp and pkt.icmp.embedded
   local inner = embedded and nfqueue.packet(embedded).ip
   for _, field in ipairs(inner and INNER or {}) do

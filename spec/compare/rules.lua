@@ -129,6 +129,10 @@ return {
     applies = is_chain_cut,
   },
   {
+    fields = "^tuple$", reason = "a tuple has the protocol, which is explained apart",
+    applies = function(case) return is_chain_cut(case) or claims_short_header(case) or is_hop_by_hop4(case) end,
+  },
+  {
     fields = "^payload%.",
     reason = "behind a cut extension header nfqueue has no payload; the peer calls its bytes so",
     applies = is_chain_cut,

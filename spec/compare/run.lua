@@ -56,7 +56,8 @@ for _, package in ipairs(packages) do
 end
 print(LINE:format("all", table.unpack(sum)))
 print("records: frames of the files; packets: those with an IP packet behind raw, Ethernet, cooked, loopback or PPP")
-print("headers; fields: one of nfqueue and one of a peer (" .. table.concat(peers, ", ") .. ") held against each other")
+print("headers; fields: one of nfqueue and one of a peer held against each other")
+print("peers: " .. compare.versions())
 
 print("\nexplained:")
 local useless = {}
