@@ -214,8 +214,9 @@ describe("a reset", function()
   it("that answers an acknowledgement inside new content has its number", function()
     local line = connect()
     line:send(2, 0, "answer", { content = "A LONGER REPLY" })
-    assert.are.equal(5, line:send(1, 0, "", { ack = 12 }).ack)
-    assert.are.equal(12, line:send(2, 5, "", { flags = "R" }).at)
+    for ack = 10, 13 do
+      assert.are.equal(ack, line:send(2, line:send(1, 0, "", { ack = ack }).ack, "", { flags = "R" }).at)
+    end
   end)
 
   it("does not end what is known, for its receiver may not believe it", function()
