@@ -57,7 +57,8 @@ A connection that was not followed from its SYN on passes unchanged until the fi
 differs; from there on it is followed. Content that does not fit into its segment is cut, and the
 rest goes when the sender repeats that segment: where every segment grows, lower `tcp.mss` in the
 SYNs after `rw(pkt)`. The payload given must replace the whole payload of the segment; that of an
-acknowledgement without data cannot be replaced.
+acknowledgement without data cannot be replaced. One that comes to a queue once more, after `again`
+or `requeue`, is not passed a second time.
 
 Connection tracking holds acknowledgements against what it saw pass: where NAT or rules on `ct state
 invalid` depend on it, `net.netfilter.nf_conntrack_tcp_be_liberal` must be 1, and connections under
@@ -227,7 +228,7 @@ static void read_options(lua_State *L, struct nq_rewrite_options *options)
 Make a rewriter: it lets TCP payloads change their length, and keeps both ends' sequence numbers in
 step for the rest of the connection. Its table lies in C. The n-th call in a script finds the same
 table in every thread of `nfqueue run`, so it is called in the chunk, not in a handler. Memory is
-bounded: some 350 bytes a connection, 64 MiB in all for content that is not acknowledged yet, of
+bounded: some 220 bytes a connection, 64 MiB in all for content that is not acknowledged yet, of
 which one direction of a connection gets at most 4 MiB and 4,096 edits.
 @function rewrite
 @tparam[opt] table options `max` (integer from 1 to 1048576, default 16384: connections followed at

@@ -3,7 +3,7 @@
  * acknowledgements and SACK blocks kept in step, what was sent once sent the same again.
  *
  * One table serves all threads of a process; it has a lock of its own. All its memory is reserved
- * at the start and touched as it is used: about 350 bytes a connection, NQ_REWRITE_KEPT bytes for
+ * at the start and touched as it is used: about 220 bytes a connection, NQ_REWRITE_KEPT bytes for
  * content in all, NQ_SEQUENCE_BYTES of these for each direction of a connection.
  */
 #ifndef NQ_TABLE_REWRITE_H
