@@ -113,9 +113,14 @@ static void verify_left(struct run *run, const struct edited *edited,
 	const uint8_t *original = edited->original;
 	size_t follows = 0, udp = 0;
 
-	if (!edited->resized) {
+	if (packet->gso)
+		follows = hostile_verify_cut_later(run, original, edited->length, packet->data,
+						   packet->length);
+	if (!edited->resized && !follows) {
 		follows = hostile_verify_share(run, original, packet->data, packet->length,
 					       packet->csum_complete);
+	}
+	if (!edited->resized) {
 		if (hostile_same_transport(original, packet->data, packet->length))
 			udp = hostile_claimed_udp(original, packet->length);
 	}

@@ -210,6 +210,17 @@ void hostile_set_lengths(uint8_t *bytes, size_t length);
 /* A whole transport header of IP: its protocol, and where it begins; false for other packets. */
 bool hostile_find_transport(const uint8_t *bytes, size_t length, unsigned *protocol, size_t *at);
 
+/* Whether it is a whole UDP datagram, or several in one. */
+bool hostile_has_udp(const uint8_t *bytes, size_t length);
+
+/*
+ * What must be of UDP datagrams in one (GSO) that were `old`: a checksum that is the sum of the
+ * pseudo-header, or 0 as it was. Returns its offset, which is not to be judged otherwise; 0: they
+ * were none, or are something else by now.
+ */
+size_t hostile_verify_cut_later(struct run *run, const uint8_t *old, size_t old_length,
+				const uint8_t *now, size_t length);
+
 /* Offset of the checksum in the headers of a protocol (IPv4: version 4); 0: none of ours. */
 size_t hostile_checksum_at(unsigned version, unsigned protocol);
 

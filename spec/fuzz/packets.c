@@ -132,6 +132,7 @@ static void test_random_packets(struct run *run, uint64_t count)
 		packet.length = (uint32_t)run->length;
 		packet.spare = run->spare;
 		packet.csum_complete = one_in(run, 2);
+		packet.gso = !packet.csum_complete && one_in(run, 4);
 		if (one_in(run, 16)) {
 			packet.have |= NQ_HAVE_WIRE_LENGTH;
 			packet.wire_length = packet.length - 1 + below(run, 3);

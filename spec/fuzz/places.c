@@ -245,6 +245,15 @@ bool hostile_find_transport(const uint8_t *bytes, size_t length, unsigned *proto
 	return place.version && header_size(&place, bytes, end);
 }
 
+bool hostile_has_udp(const uint8_t *bytes, size_t length)
+{
+	size_t end;
+	struct place place = locate_claimed(bytes, length, &end);
+
+	return place.version && !place.fragment && place.protocol == IPPROTO_UDP &&
+	       header_size(&place, bytes, end);
+}
+
 void hostile_find_payload(const uint8_t *bytes, size_t length, size_t *offset, size_t *end)
 {
 	struct place place = locate_claimed(bytes, length, end);

@@ -183,6 +183,23 @@ size_t hostile_verify_share(struct run *run, const uint8_t *old, const uint8_t *
 	return follows;
 }
 
+size_t hostile_verify_cut_later(struct run *run, const uint8_t *old, size_t old_length,
+				const uint8_t *now, size_t length)
+{
+	struct place before = place_find(old, old_length), after = place_find(now, length);
+	size_t at = after.transport + 6;
+	uint32_t sum;
+
+	if (!hostile_has_udp(old, old_length) || !after.version || after.fragment ||
+	    after.protocol != IPPROTO_UDP || after.transport != before.transport)
+		return 0;
+	sum = add_pseudo(&after, now, after.transport + get16(now + after.transport + 4));
+	while (sum > 0xffff)
+		sum = (sum & 0xffff) + (sum >> 16);
+	CHECK(run, get16(now + at) == (get16(old + at) ? sum : 0));
+	return at;
+}
+
 void hostile_verify_preserved(struct run *run, const uint8_t *old, size_t old_length,
 			      const uint8_t *now, size_t length)
 {

@@ -100,7 +100,8 @@ void hostile_edit_payload(struct run *run, struct edited *edited)
 	struct nq_packet before = hostile_remember(packet);
 	uint8_t *old = hostile_take_bytes(packet->data, packet->length);
 	bool truncated = nq_packet_truncated(packet), follows = !one_in(run, 4), is_tcp;
-	bool resizable = hostile_can_resize(old, packet->length, &is_tcp);
+	bool resizable = hostile_can_resize(old, packet->length, &is_tcp) &&
+			 !(packet->gso && hostile_has_udp(old, packet->length));
 	size_t offset, end, length;
 	uint8_t *bytes, *expected;
 	const char *reason;
@@ -255,7 +256,10 @@ static void verify_replaced(struct run *run, const struct edited *edited,
 		CHECK(run, same_bytes(packet->data, bytes, length));
 		return;
 	}
-	if (length <= before->length && !edited->resized)
+	if (packet->gso)
+		follows = hostile_verify_cut_later(run, edited->original, edited->length,
+						   packet->data, length);
+	if (length <= before->length && !edited->resized && !follows)
 		follows = hostile_verify_share(run, edited->original, packet->data, length, false);
 	hostile_verify_untouched(run, bytes, packet->data, length, follows);
 	hostile_verify_preserved(run, old, before->length, packet->data, length);

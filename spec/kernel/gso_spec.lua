@@ -172,3 +172,45 @@ describe("a large TCP segment from another host", function()
     end
   end
 end)
+
+-- Datagrams that their sender hands over in one (UDP_SEGMENT, as QUIC does) come whole and are cut apart later.
+describe("UDP datagrams handed over in one", function()
+  local SIZE, COUNT = 500, 4
+  local TEXT = ("datagram"):rep(SIZE * COUNT // 8)
+  local EDITS = {
+    { "accepted", function() end, TEXT },
+    { "edited in the header", function(pkt) pkt.ip.ttl = 33 end, TEXT },
+    { "given another port", function(pkt) pkt.udp.sport = 4242 end, TEXT },
+    { "given another payload", function(pkt) pkt.payload = pkt.payload:upper() end, TEXT:upper() },
+    { "replaced by modify", function(pkt) pkt:modify((pkt:bytes():gsub("datagram", "DATAGRAM"))) end, TEXT:upper() },
+  }
+  after_each(traffic.cleanup)
+
+  for _, family in ipairs(traffic.FAMILIES) do
+    for _, case in ipairs(EDITS) do
+      local name, edit, expected = table.unpack(case)
+      it(("over %s arrive one by one when they were %s"):format(family.name, name), function()
+        local pair = traffic.udp(family)
+        traffic.rule(("-t mangle -A OUTPUT -p udp --dport %d -j NFQUEUE --queue-num 3"):format(pair.port), family)
+        local lengths = {}
+        local queue = traffic.open(3, function(pkt)
+          lengths[#lengths + 1] = pkt.gso and #pkt.payload
+          edit(pkt)
+        end)
+        local errors = traffic.checksum_errors()
+        local version, address = family.socat:match("(.):(.*)")
+        net.must(("socat -u -b %d OPEN:%s UDP%s:%s:%d,setsockopt-int=17:103:%d") -- SOL_UDP, UDP_SEGMENT
+          :format(#TEXT, net.file(TEXT), version, address, pair.port, SIZE))
+        traffic.judge({ queue }, "the datagrams", function()
+          return #pair:received() >= COUNT
+        end)
+        assert.same({ #TEXT }, lengths)
+        local texts = pair:received()
+        assert.equal(COUNT, #texts)
+        assert.equal(expected, table.concat(texts))
+        assert.equal(errors, traffic.checksum_errors())
+        assert.equal(0, queue:stats().errors)
+      end)
+    end
+  end
+end)

@@ -93,6 +93,17 @@ uint32_t nq_checksum_offset(const struct nq_layout *layout)
 	}
 }
 
+/* The sum itself, not its complement: what whoever cuts the packet goes on from. */
+static void sum_pseudo_header(const struct nq_change *change, const struct nq_layout *layout,
+			      uint8_t *bytes, uint32_t size)
+{
+	uint16_t sum = 0;
+
+	if (change->checksum != 0)
+		sum = (uint16_t)~nq_checksum_fold(nq_pseudo_header_sum(layout, bytes, size));
+	memcpy(bytes + layout->transport + nq_checksum_offset(layout), &sum, 2);
+}
+
 static void sum_anew(const struct nq_layout *layout, uint8_t *bytes, uint32_t size)
 {
 	uint8_t *transport = bytes + layout->transport;
@@ -147,7 +158,9 @@ void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length
 				size = change->udp_length;
 			nq_put_u16(bytes + layout->transport + UDP_LENGTH, size);
 		}
-		if (!follows)
+		if (change && change->cut_later)
+			sum_pseudo_header(change, layout, bytes, size);
+		else if (!follows)
 			sum_anew(layout, bytes, size);
 	}
 	/* The checksum of a fragment covers bytes that are not here: it is followed or left. */
@@ -156,7 +169,7 @@ void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length
 }
 
 void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, const uint8_t *bytes,
-		     uint32_t length, bool exact)
+		     uint32_t length, bool exact, bool gso)
 {
 	uint32_t at = nq_checksum_offset(layout);
 	uint32_t size;
@@ -176,6 +189,12 @@ void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, c
 			change->udp_length = claimed;
 		else
 			exact = false;
+	}
+	if (gso && layout->protocol == IPPROTO_UDP && !nq_is_fragment(layout) &&
+	    size >= UDP_HEADER) {
+		change->cut_later = true;
+		memcpy(&change->checksum, bytes + layout->transport + at, 2);
+		return;
 	}
 	if (layout->frag_offset || !at || size < at + 2 ||
 	    (!nq_is_fragment(layout) && (!exact || check_transport(layout, bytes, length))))

@@ -41,9 +41,13 @@ void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length
  * Starts following: *change is filled from bytes that nothing was changed in. With `exact` the
  * transport checksum covers all of the packet's bytes, so that it can be followed; a first
  * fragment's is followed in any case.
+ *
+ * `gso`: they are cut apart later. For TCP segments the kernel sums anew then; for UDP datagrams it
+ * goes on from a sum of the pseudo-header alone, and leaves 0 (a tunnel without checksums) as it
+ * is, so that is what leaves.
  */
 void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, const uint8_t *bytes,
-		     uint32_t length, bool exact);
+		     uint32_t length, bool exact, bool gso);
 
 /*
  * The folded sum of what the transport checksum covers in [from, to) of the bytes, the checksum

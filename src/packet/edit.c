@@ -23,6 +23,9 @@ static const char later_fragment[] =
 	"it is a later fragment: the checksum over it lies in the first";
 static const char headers_cut[] = "its headers reach beyond its end";
 static const char fragment_length[] = "it is a fragment: its length decides where the others go";
+static const char datagrams_length[] = "it is UDP datagrams in one, of a length each that only the "
+				       "kernel knows (gso = false has them "
+				       "one by one)";
 static const char tcp_length[] =
 	"a TCP payload of another length breaks the sequence numbers of the connection (see "
 	"nfqueue.rewrite)";
@@ -57,7 +60,7 @@ static void begin_change(struct nq_packet *packet, const struct nq_layout *layou
 		return;
 	nq_tuple_freeze(packet);
 	nq_change_begin(&packet->change, layout, packet->data, packet->length,
-			packet->csum_complete);
+			packet->csum_complete, packet->gso);
 	packet->dirty = true;
 }
 
@@ -215,6 +218,8 @@ const char *nq_edit_payload(struct nq_packet *packet, const uint8_t *bytes, size
 		return reason;
 	if (layout->version && layout->protocol == IPPROTO_TCP && !follows)
 		return tcp_length;
+	if (layout->version && layout->protocol == IPPROTO_UDP && packet->gso)
+		return datagrams_length;
 	if (length > NQ_PACKET_MAX - offset)
 		return too_long;
 	if (offset + length == 0)
@@ -290,6 +295,8 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 		   tcp_payload(&before, packet->data, old_length) !=
 			   tcp_payload(&after, bytes, length)) {
 		return tcp_length;
+	} else if (before.protocol == IPPROTO_UDP && packet->gso && length != old_length) {
+		return datagrams_length;
 	}
 	return NULL;
 }
@@ -321,10 +328,21 @@ static void follow_content(struct nq_change *change, const struct nq_packet *pac
 	if (packet->dirty)
 		*change = packet->change; /* from before the edits in place */
 	else
-		nq_change_begin(change, &before, packet->data, packet->length, false);
+		nq_change_begin(change, &before, packet->data, packet->length, false, false);
 	if (change->at)
 		nq_change_add(change, nq_change_sum(change, &before, packet->data, 0, length),
 			      nq_change_sum(change, &after, bytes, 0, length));
+}
+
+/* New content is of as many datagrams as the old. */
+static void follow_datagrams(struct nq_change *change, struct nq_packet *packet)
+{
+	if (packet->dirty)
+		*change = packet->change;
+	else
+		nq_change_begin(change, nq_packet_layout(packet), packet->data, packet->length,
+				false, true);
+	change->at = change->udp_length = 0;
 }
 
 const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size_t length,
@@ -349,6 +367,8 @@ const char *nq_edit_replace(struct nq_packet *packet, const uint8_t *bytes, size
 		nq_layout_read(&layout, bytes, length);
 		if (nq_is_fragment(&layout))
 			follow_content(&change, packet, bytes, (uint32_t)length);
+		else if (packet->gso)
+			follow_datagrams(&change, packet);
 	}
 	nq_tuple_freeze(packet);
 	memmove(packet->spare, bytes, length);

@@ -65,6 +65,7 @@ struct nq_change {
 	uint32_t udp_length; /* what a UDP header rightly claims; 0: completed to the end */
 	uint16_t checksum;   /* in memory order */
 	uint8_t protocol;
+	bool cut_later;	     /* UDP datagrams in one: `checksum` is 0, or the pseudo-header's sum */
 	uint64_t difference; /* of all changes so far: sum of ~old + new words */
 };
 
