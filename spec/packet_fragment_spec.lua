@@ -102,6 +102,50 @@ describe("a first fragment", function()
     end
   end)
 
+  -- One raised nothing and left with a checksum that was wrong for what is reassembled.
+  it("whose checksum cannot follow lets nothing change that it covers", function()
+    local function first(protocol, payload)
+      return datagram.right(datagram.ip4(datagram.raw(protocol, payload), { fragment = 0x2000 }))
+    end
+    local elsewhere = "cannot edit this packet: it is a first fragment: the checksum over it lies in a later one"
+    local sctp = "cannot edit this packet: it is a first fragment: SCTP's checksum is made of the whole packet only"
+    for _, case in ipairs({
+      { first(6, ("x"):rep(16)), elsewhere, true },
+      { first(6, ("x"):rep(16)) .. ("\0"):rep(10), elsewhere, true }, -- padded by the link layer
+      { first(132, ("x"):rep(48)), sctp, false },
+    }) do
+      local before, reason, has_pseudo_header = table.unpack(case)
+      local edits = {
+        function(pkt) pkt:u16(20, 7) end,
+        function(pkt) pkt:patch(16, pkt:bytes(16, 4) .. "X") end,
+        function(pkt) pkt:modify(with(before, 22, "X")) end,
+      }
+      local addresses = {
+        function(pkt) pkt.ip.src = "10.0.0.1" end,
+        function(pkt) pkt.ip.dst = "10.0.0.1" end,
+        function(pkt) pkt:modify(with(before, 12, "\10")) end,
+      }
+      for _, edit in ipairs(edits) do
+        assert.are.equal(reason, unit.message(edit, nfqueue.packet(before)))
+      end
+      for _, edit in ipairs(addresses) do
+        local pkt = nfqueue.packet(before)
+        if has_pseudo_header then
+          assert.are.equal(reason, unit.message(edit, pkt))
+          assert.are.equal(before, pkt:bytes())
+        else
+          edit(pkt)
+        end
+      end
+      local pkt = nfqueue.packet(before)
+      pkt.ip.ttl = 9
+      pkt:patch(20, before:sub(21)) -- the same bytes
+      pkt:accept()
+      assert.are.equal(0, checksum.of(pkt.sent:sub(1, 20)))
+      assert.are.equal("x", pkt.sent:sub(21, 21))
+    end
+  end)
+
   it("without a UDP checksum stays without one", function()
     local before = with(first4(datagram.right(datagram.ip4(datagram.udp(BEFORE)))), 26, "\0\0")
     local pkt = nfqueue.packet(before)

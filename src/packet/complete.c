@@ -205,6 +205,19 @@ void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, c
 		change->at = at;
 }
 
+const char *nq_change_check(const struct nq_layout *layout, uint32_t length)
+{
+	uint32_t at = nq_checksum_offset(layout);
+
+	if (layout->total >= layout->transport && layout->total < length)
+		length = layout->total;
+	if (layout->protocol == IPPROTO_SCTP)
+		return "it is a first fragment: SCTP's checksum is made of the whole packet only";
+	if (at && length - layout->transport < at + 2)
+		return "it is a first fragment: the checksum over it lies in a later one";
+	return NULL;
+}
+
 /* Adds what of [from, to) lies in [start, end), which begins at an even offset; whole words. */
 static uint64_t add_part(uint64_t sum, const uint8_t *bytes, uint32_t from, uint32_t to,
 			 uint32_t start, uint32_t end)

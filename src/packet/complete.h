@@ -49,6 +49,10 @@ void nq_complete(const struct nq_layout *layout, uint8_t *bytes, uint32_t length
 void nq_change_begin(struct nq_change *change, const struct nq_layout *layout, const uint8_t *bytes,
 		     uint32_t length, bool exact, bool gso);
 
+/* NULL, or why the checksum of a first fragment cannot follow a change of what it covers, as edit.h
+ * words it. */
+const char *nq_change_check(const struct nq_layout *layout, uint32_t length);
+
 /*
  * The folded sum of what the transport checksum covers in [from, to) of the bytes, the checksum
  * itself left out: to be told to nq_change_add before and after [from, to) changes.

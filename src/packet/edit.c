@@ -64,6 +64,26 @@ static void begin_change(struct nq_packet *packet, const struct nq_layout *layou
 	packet->dirty = true;
 }
 
+/* NULL, or, of a first fragment whose checksum cannot follow, why what it covers must stay. */
+static const char *check_first_fragment(const struct nq_layout *layout, const uint8_t *data,
+					uint32_t size, uint32_t offset, const uint8_t *bytes,
+					uint32_t length)
+{
+	uint32_t width = layout->version == 4 ? 4 : 16;
+	const char *reason = NULL;
+
+	if (layout->version && layout->more_fragments && !layout->frag_offset)
+		reason = nq_change_check(layout, size);
+	if (!reason || changes(data, offset, bytes, length, layout->transport, size))
+		return reason;
+	/* Of SCTP there is no pseudo-header. */
+	if (layout->protocol != IPPROTO_SCTP && layout->protocol != IPPROTO_ICMP &&
+	    (changes(data, offset, bytes, length, layout->origin, layout->origin + width) ||
+	     changes(data, offset, bytes, length, layout->target, layout->target + width)))
+		return reason;
+	return NULL;
+}
+
 /* NULL, or which bytes of [offset, offset + length) must stay. */
 static const char *check_patch(const struct nq_packet *packet, const struct nq_layout *layout,
 			       uint32_t offset, const uint8_t *bytes, uint32_t length)
@@ -96,7 +116,7 @@ static const char *check_patch(const struct nq_packet *packet, const struct nq_l
 	if (layout->frag_offset &&
 	    changes(data, offset, bytes, length, layout->transport, packet->length))
 		return later_fragment;
-	return NULL;
+	return check_first_fragment(layout, data, packet->length, offset, bytes, length);
 }
 
 const char *nq_edit_patch(struct nq_packet *packet, uint32_t offset, const uint8_t *bytes,
@@ -290,6 +310,7 @@ static const char *check_replacement(const struct nq_packet *packet, const uint8
 		    memcmp(packet->data + before.transport, bytes + after.transport,
 			   length - after.transport) != 0)
 			return later_fragment;
+		return check_first_fragment(&before, packet->data, old_length, 0, bytes, length);
 	} else if (before.protocol == IPPROTO_TCP && after.protocol == IPPROTO_TCP &&
 		   !nq_complete_check(&before, packet->data, old_length) &&
 		   tcp_payload(&before, packet->data, old_length) !=
