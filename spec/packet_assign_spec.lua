@@ -138,6 +138,7 @@ describe("a field assigned", function()
     { UDP4, "udp", "checksum", 1.5, "integer from 0 to 65535", "1.5" },
     { TCP4, "tcp", "seq", 1 << 32, "integer from 0 to 4294967295", "4294967296" },
     { TCP4, "tcp", "flags", "SX", "letters of FSRPAUEC", "'SX'" },
+    { TCP4, "tcp", "flags", "S\0bogus", "letters of FSRPAUEC", "'S'" }, -- printed up to the zero
     { TCP4, "tcp", "flags", 2, "string", "2" },
     { TCP4, "tcp", "syn", 1, "boolean", "1" },
     { TCP4, "tcp", "mss", 65536, "integer from 0 to 65535", "65536" },

@@ -8,6 +8,7 @@
 #include "lua/build.h"
 #include "lua/packet.h"
 #include "packet/answer.h"
+#include "packet/print.h"
 
 #define AT(field) offsetof(struct nq_description, build.field)
 
@@ -18,19 +19,13 @@ enum { SYN = 0x02, PSH = 0x08, ACK = 0x10 };
 
 static void read_flags(lua_State *L, struct nq_description *description, const char *path)
 {
-	static const char letters[] = "FSRPAUEC";
 	size_t length;
 	const char *text = nq_arg_string(L, -1, function, path, &length);
+	uint8_t flags;
 
-	description->flags = 0;
-	for (size_t i = 0; i < length; i++) {
-		const char *letter = text[i] ? strchr(letters, text[i]) : NULL;
-
-		if (letter)
-			description->flags |= 1 << (letter - letters);
-		else
-			nq_arg_error(L, -1, function, path, "letters among FSRPAUEC");
-	}
+	if (!nq_tcp_flags_read(text, length, &flags))
+		nq_arg_error(L, -1, function, path, "letters among FSRPAUEC");
+	description->flags = flags;
 }
 
 static void read_mss(lua_State *L, struct nq_description *description, const char *path)

@@ -9,6 +9,7 @@
 #include "packet/edit.h"
 #include "packet/icmp.h"
 #include "packet/option.h"
+#include "packet/print.h"
 
 /* Raises "tcp field 'x' is read-only: why". */
 static void refuse_field(lua_State *L, enum class class, const char *why)
@@ -136,17 +137,12 @@ static void set_ip(lua_State *L, struct nq_packet *packet, enum ip_field field)
 /* Letters of FSRPAUEC, in any order. */
 static void set_flags(lua_State *L, struct nq_packet *packet, uint32_t at)
 {
-	static const char letters[] = "FSRPAUEC";
-	uint8_t flags = 0;
+	size_t length;
+	const char *text = nq_arg_string(L, 3, "tcp", "flags", &length);
+	uint8_t flags;
 
-	for (const char *text = nq_arg_string(L, 3, "tcp", "flags", NULL); *text; text++) {
-		const char *letter = strchr(letters, *text);
-
-		if (!letter)
-			nq_arg_error(L, 3, "tcp", "flags", "letters of FSRPAUEC");
-		else
-			flags |= (uint8_t)(1 << (letter - letters));
-	}
+	if (!nq_tcp_flags_read(text, length, &flags))
+		nq_arg_error(L, 3, "tcp", "flags", "letters of FSRPAUEC");
 	nq_packet_refuse(L, nq_edit_patch(packet, at, &flags, 1));
 }
 

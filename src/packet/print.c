@@ -29,16 +29,30 @@ static void append(struct line *line, const char *format, ...)
 		line->length += (size_t)wrote < room ? (size_t)wrote : room - 1;
 }
 
+static const char flag_letters[] = "FSRPAUEC";
+
 void nq_tcp_flags_print(uint8_t flags, char letters[9])
 {
-	static const char names[] = "FSRPAUEC";
 	unsigned count = 0;
 
 	for (unsigned bit = 0; bit < 8; bit++) {
 		if (flags >> bit & 1)
-			letters[count++] = names[bit];
+			letters[count++] = flag_letters[bit];
 	}
 	letters[count] = '\0';
+}
+
+bool nq_tcp_flags_read(const char *letters, size_t length, uint8_t *flags)
+{
+	*flags = 0;
+	for (size_t i = 0; i < length; i++) {
+		const char *letter = letters[i] ? strchr(flag_letters, letters[i]) : NULL;
+
+		if (!letter)
+			return false;
+		*flags |= (uint8_t)(1 << (letter - flag_letters));
+	}
+	return true;
 }
 
 static void append_address(struct line *line, const struct nq_packet *packet, bool source)
