@@ -441,6 +441,13 @@ describe("nfqueue.build with mtu", function()
     end
   end)
 
+  it("writes a checksum of the IPv4 header that is given into each", function()
+    for _, piece in ipairs(build({ ip = with(IP4, { id = 1, checksum = 0x1234 }), udp = UDP,
+      payload = ("x"):rep(3000), mtu = 1280 })) do
+      assert.are.equal(0x1234, nfqueue.packet(piece).ip.checksum)
+    end
+  end)
+
   it("copies those IPv4 options that say so (RFC 791)", function()
     local list = build({ ip = with(IP4, { id = 1, options = { [7] = "\4\0\0\0\0", [148] = "\0\0", [131] = "\4" } }),
       udp = UDP, payload = ("x"):rep(3000), mtu = 576 })

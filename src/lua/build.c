@@ -6,6 +6,7 @@
 #include "lua/args.h"
 #include "lua/packet.h"
 #include "packet/answer.h"
+#include "packet/bytes.h"
 #include "packet/header.h"
 #include "packet/split.h"
 
@@ -145,22 +146,27 @@ static void settle(lua_State *L, struct nq_description *description)
 static void push_fragments(lua_State *L, const struct nq_description *description,
 			   const uint8_t *bytes, uint32_t length)
 {
+	const struct nq_build_ip *ip = &description->build.ip;
 	struct nq_split split;
 	const char *reason =
 		nq_split_plan(&split, bytes, length, description->mtu, description->id);
 
 	if (reason)
 		nq_build_refuse(L, "mtu", reason);
-	if (split.count > 1 && description->build.ip.df)
+	if (split.count > 1 && ip->df)
 		nq_build_refuse(L, "ip.df", "it forbids the fragments that mtu asks for");
 	if (split.count > 1 && !(description->given & NQ_GIVEN_ID))
 		nq_build_refuse(L, "ip.id", "fragments are known by it: one for each packet");
 	lua_createtable(L, (int)split.count, 0);
 	for (uint32_t i = 0; i < split.count; i++) {
 		luaL_Buffer buffer;
-		char *out = luaL_buffinitsize(L, &buffer, description->mtu);
+		uint8_t *out = (uint8_t *)luaL_buffinitsize(L, &buffer, description->mtu);
+		uint32_t size = nq_split_write(&split, i, out);
 
-		luaL_pushresultsize(&buffer, nq_split_write(&split, i, (uint8_t *)out));
+		/* One that was given is every fragment's. */
+		if (ip->version == 4 && ip->checksum != NQ_BUILD_COMPUTED)
+			nq_put_u16(out + 10, (uint32_t)ip->checksum);
+		luaL_pushresultsize(&buffer, size);
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
 }
