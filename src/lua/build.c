@@ -8,6 +8,7 @@
 #include "packet/answer.h"
 #include "packet/bytes.h"
 #include "packet/header.h"
+#include "packet/icmp.h"
 #include "packet/split.h"
 
 static const char function[] = "build";

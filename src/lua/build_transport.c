@@ -8,6 +8,7 @@
 #include "lua/build.h"
 #include "lua/packet.h"
 #include "packet/answer.h"
+#include "packet/icmp.h"
 #include "packet/print.h"
 
 #define AT(field) offsetof(struct nq_description, build.field)

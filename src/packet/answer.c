@@ -6,19 +6,12 @@
 #include "packet/bytes.h"
 #include "packet/complete.h"
 #include "packet/header.h"
+#include "packet/icmp.h"
 #include "packet/option.h"
 
 enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
 enum { OPTION_TIMESTAMPS = 8 };
 enum { ICMP_HEADER = 8, ECHO_REPLY4 = 0, ECHO4 = 8, ECHO6 = 128, ECHO_REPLY6 = 129 };
-
-bool nq_icmp_is_error(uint8_t version, uint8_t type)
-{
-	if (version == 6)
-		return type < 128; /* RFC 4443 section 2.1 */
-	/* Destination unreachable, source quench, redirect, time exceeded, parameter problem. */
-	return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
-}
 
 size_t nq_icmp_embedded_most(uint8_t version, uint32_t header)
 {

@@ -33,9 +33,6 @@ const char *nq_answer_reset(struct nq_packet *packet, struct nq_build *build);
  */
 const char *nq_answer_error(struct nq_packet *packet, struct nq_build *build);
 
-/* Whether a message of this type is an error, which embeds the packet it is about. */
-bool nq_icmp_is_error(uint8_t version, uint8_t type);
-
 /*
  * How much of a packet an error may embed when its own IP header is `header` bytes long: as fits
  * 576 bytes (IPv4, RFC 1812 section 4.3.2.3) or 1280 (IPv6, RFC 4443 section 2.4).

@@ -51,16 +51,20 @@ bool nq_icmp_has_id(struct nq_packet *packet)
 	       icmp[0] == ICMP_DOMAIN_NAME || icmp[0] == ICMP_DOMAIN_NAME_REPLY;
 }
 
-/* Whether it is an error, and one that RFC 4884 gave a length field and extensions. */
-static bool is_error(uint8_t version, uint8_t type, bool *extended)
+/* Whether RFC 4884 gave this error a length field and extensions. */
+static bool is_extended(uint8_t version, uint8_t type)
 {
-	if (version == 6) {
-		*extended = type == ICMP6_UNREACHABLE || type == ICMP6_TIME_EXCEEDED;
+	if (version == 6)
+		return type == ICMP6_UNREACHABLE || type == ICMP6_TIME_EXCEEDED;
+	return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED ||
+	       type == ICMP_PARAMETER_PROBLEM;
+}
+
+bool nq_icmp_is_error(uint8_t version, uint8_t type)
+{
+	if (version == 6)
 		return type < ICMP6_INFORMATIONAL;
-	}
-	*extended = type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED ||
-		    type == ICMP_PARAMETER_PROBLEM;
-	return *extended || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT;
+	return is_extended(version, type) || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT;
 }
 
 /*
@@ -89,9 +93,8 @@ bool nq_embedded_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end)
 	uint8_t version = packet->layout.version;
 	struct nq_layout inner;
 	uint32_t size;
-	bool extended;
 
-	if (!icmp || !is_error(version, icmp[0], &extended))
+	if (!icmp || !nq_icmp_is_error(version, icmp[0]))
 		return false;
 	if (*end - *offset <= ICMP_HEADER) {
 		*offset = *end;
@@ -99,7 +102,7 @@ bool nq_embedded_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end)
 	}
 	*offset += ICMP_HEADER;
 	size = *end - *offset;
-	if (extended)
+	if (is_extended(version, icmp[0]))
 		size = original_size(version, icmp, size);
 	nq_layout_read(&inner, packet->data + *offset, size);
 	if (inner.version && inner.total >= inner.transport && inner.total < size)

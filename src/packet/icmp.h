@@ -17,10 +17,13 @@
  */
 bool nq_icmp_has_id(struct nq_packet *packet);
 
+/* Whether a message of this type is an error, which embeds the packet it is about: types 3, 4, 5,
+ * 11 and 12 of ICMP, and those below 128 of ICMPv6 (RFC 4443 section 2.1). */
+bool nq_icmp_is_error(uint8_t version, uint8_t type);
+
 /*
  * Where the packet lies that an error message is about: as much of it as the message carries,
- * perhaps nothing, without the padding and the extensions of RFC 4884. Errors are types 3, 4, 5, 11
- * and 12 of ICMP, and those below 128 of ICMPv6 (RFC 4443 section 2.1). False when there is no ICMP
+ * perhaps nothing, without the padding and the extensions of RFC 4884. False when there is no ICMP
  * header or its message is no error.
  */
 bool nq_embedded_find(struct nq_packet *packet, uint32_t *offset, uint32_t *end);
