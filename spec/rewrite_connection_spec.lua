@@ -2,6 +2,7 @@
 
 local nfqueue = require("nfqueue")
 local segments = require("support.segments")
+local socket = require("socket")
 
 local function connect(options)
   return segments.new(nfqueue.rewrite({ max = 4 }), options):open()
@@ -428,6 +429,34 @@ describe("what is kept for a connection", function()
     assert_went(at, payload, nil, line:send(2, at, payload, { gso = true })) -- what stays needs no room
     line:send(1, 0, "", { ack = 60000 })
     assert.is_true(line:send(2, at + 60000, "word", { content = "words" }).fine)
+  end)
+
+  it("goes with ends that are gone when there is room for no other", function()
+    local payload = ("x"):rep(60000)
+    local function fill(rw, port)
+      local line = segments.new(rw, { ports = { port, 80 } }):open()
+      for i = 0, 68 do
+        line:send(2, 60000 * i, payload, { gso = true, content = LONG:sub(1, 60000) })
+      end
+    end
+    local began = socket.gettime()
+    fill(nfqueue.rewrite({ max = 1 }), 1)
+    local timeout = 1 + 60 * (socket.gettime() - began) -- far more than all of them take
+    local rw = nfqueue.rewrite({ max = 1000, timeout = timeout })
+    local line = segments.new(rw, { ports = { 50000, 80 } }):open()
+    assert.is_true(line:send(2, 0, "word", { content = "longer" }).fine)
+    for port = 1, 17 do -- ends that never say a word again
+      fill(rw, port)
+    end
+    assert.are.equal("no room", line:send(2, 4, payload, { gso = true, content = LONG:sub(1, 60000) }).reason)
+    local deadline = socket.gettime() + timeout + 0.2
+    while socket.gettime() < deadline do -- it alone goes on
+      line:send(1, 0, "", { ack = 6 })
+      socket.sleep(timeout / 20)
+    end
+    assert_went(6, LONG:sub(1, 60000), nil, line:send(2, 4, payload, { gso = true, content = LONG:sub(1, 60000) }))
+    assert.are.equal(18, rw:stats().expired + rw:stats().connections)
+    assert.is_true(rw:stats().kept < 1 << 20)
   end)
 
   it("is bounded for all connections together", function()

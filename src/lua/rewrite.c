@@ -234,9 +234,10 @@ which one direction of a connection gets at most 4 MiB and 4,096 edits.
 @tparam[opt] table options `max` (integer from 1 to 1048576, default 16384: connections followed at
 a time; the one silent longest goes, first closed ones, then those without an edit), `timeout`
 (number, seconds without a packet after which a connection is forgotten; default 7440, RFC 5382;
-closed ones go after 120), `wait` (boolean, default true: behind data that is missing none passes,
-so that it can be edited when it comes, but its sender learns of the loss by its time-out only;
-false: it passes, and what was missing later passes as it is)
+closed ones go after 120, and when there is no room for content
+those that hold some after 300), `wait` (boolean, default true: behind data that is missing none
+passes, so that it can be edited when it comes, but its sender learns of the loss by its time-out
+only; false: it passes, and what was missing later passes as it is)
 @treturn rewrite `rw(pkt [, payload])`, `rw:stats()`
 @raise for a wrong option, naming it
 */

@@ -4,9 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SECOND INT64_C(1000000000)
+
 /* A closed connection's last packets may come again for so long (RFC 9293: twice the lifetime of a
  * segment, here of 60 s). */
-#define CLOSED_TIMEOUT (120 * INT64_C(1000000000))
+#define CLOSED_TIMEOUT (120 * SECOND)
+/* Senders repeat what is not acknowledged, and try a window that is shut, at least every two
+ * minutes (RFC 9293 section 3.8.6.1, RFC 6298 section 2.5; Linux: 120 s). */
+#define REPEAT_TIMEOUT (300 * SECOND)
 
 int nq_connections_init(struct nq_connections *connections, uint32_t limit, int64_t timeout,
 			struct nq_blocks *blocks)
@@ -200,6 +205,32 @@ void nq_connection_move(struct nq_connections *connections, struct nq_connection
 		return;
 	unlink_from_list(connections, connection);
 	link_to_list(connections, connection, list);
+}
+
+bool nq_connections_reclaim(struct nq_connections *connections, int64_t now)
+{
+	int64_t most =
+		connections->timeout < REPEAT_TIMEOUT ? connections->timeout : REPEAT_TIMEOUT;
+	bool found = false;
+
+	if (now < connections->reclaim_after)
+		return false;
+	connections->reclaim_after = now + SECOND;
+	for (unsigned list = 0; list < NQ_CONNECTIONS_LISTS; list++) {
+		uint32_t number = connections->oldest[list];
+
+		while (number && now - at(connections, number)->seen > most) {
+			struct nq_connection *connection = at(connections, number);
+
+			number = connection->newer;
+			if (connection->directions[0].blocks || connection->directions[1].blocks) {
+				forget(connections, connection);
+				connections->expired++;
+				found = true;
+			}
+		}
+	}
+	return found;
 }
 
 void nq_connections_expire(struct nq_connections *connections, int64_t now)

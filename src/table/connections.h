@@ -56,6 +56,7 @@ struct nq_connections {
 	struct nq_hash_key key;
 	struct nq_blocks *blocks; /* where the sequences keep their content */
 	int64_t timeout;	  /* nanoseconds */
+	int64_t reclaim_after;	  /* when nq_connections_reclaim may look again */
 	uint64_t evicted, expired;
 };
 
@@ -78,6 +79,13 @@ void nq_connection_restart(struct nq_connections *connections, struct nq_connect
 /* Puts it into another list, as the latest. */
 void nq_connection_move(struct nq_connections *connections, struct nq_connection *connection,
 			enum nq_connection_list list);
+
+/*
+ * For want of room for content: lets go of those that hold some and have been silent for longer
+ * than a sender that waits for an acknowledgement is, so that ends that went away without a word
+ * take it from no one else. Whether there were any; looks once a second.
+ */
+bool nq_connections_reclaim(struct nq_connections *connections, int64_t now);
 
 /* Lets go of all whose time is over. */
 void nq_connections_expire(struct nq_connections *connections, int64_t now);

@@ -223,6 +223,12 @@ static void move_urgent(struct nq_rewrite *rewrite, const struct nq_sequence *ow
 	}
 }
 
+/* Whether one direction of a connection may be refused room that it is entitled to. */
+static bool is_full(const struct nq_blocks *blocks)
+{
+	return blocks->limit - blocks->used < NQ_SEQUENCE_BYTES / NQ_BLOCK_SIZE;
+}
+
 static enum nq_rewritten pass_data(struct nq_rewrite *rewrite, struct nq_connection *connection,
 				   const struct nq_packet *packet, const struct nq_tcp *tcp,
 				   const uint8_t *content, size_t length,
@@ -252,6 +258,9 @@ static enum nq_rewritten pass_data(struct nq_rewrite *rewrite, struct nq_connect
 	if (!own->known)
 		nq_sequence_start_in_middle(own, tcp->seq);
 	nq_sequence_pass(own, &rewrite->blocks, &segment, rewrite->buffer, &passage);
+	if (passage.passing == NQ_PASSED_NOT_KEPT && is_full(&rewrite->blocks) &&
+	    nq_connections_reclaim(&rewrite->connections, connection->seen))
+		nq_sequence_pass(own, &rewrite->blocks, &segment, rewrite->buffer, &passage);
 	if (own->edited && connection->list == NQ_CONNECTIONS_PLAIN)
 		nq_connection_move(&rewrite->connections, connection, NQ_CONNECTIONS_EDITED);
 	changes->seq = passage.seq;
