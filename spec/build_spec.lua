@@ -475,6 +475,19 @@ describe("nfqueue.build with mtu", function()
     assert.are.equal(8 + 8 + 3000, #whole)
   end)
 
+  it("takes a payload that claims to be longer headers than it is for a payload", function()
+    -- The claim was believed, and read beyond the packet. Found by fuzzing.
+    for _, kind in ipairs({ 0, 43, 60 }) do
+      for _, last in ipairs({ "\59\255", "\0\255", "\59\0\0\0\0\0\0\0\59\255", "\60\12" }) do
+        local payload = last .. ("x"):rep(101 - #last)
+        local list = build({ ip = with(IP6, { id = 1, protocol = kind }), payload = payload, mtu = 100 })
+        local head = kind ~= 60 and #last == 10 and 56 or 48
+        local whole = reassemble(list, 100, head)
+        assert.are.equal(payload:sub(head - 47), whole)
+      end
+    end
+  end)
+
   it("splits TCP and ICMP with their sums over the whole", function()
     for version, ip in pairs(IP) do
       for name, part in pairs({ tcp = TCP, icmp = { type = version == 4 and 8 or 128 } }) do

@@ -39,7 +39,8 @@ static void copy_options(struct nq_split *split)
 
 /*
  * The extension headers that routers on the way read go into every fragment: all up to the last
- * hop-by-hop or routing header.
+ * hop-by-hop or routing header. What a payload says of headers may not be so: one that is not all
+ * there is none.
  */
 static void find_head6(struct nq_split *split)
 {
@@ -49,8 +50,11 @@ static void find_head6(struct nq_split *split)
 	split->head = offset;
 	for (;;) {
 		uint8_t kind = split->bytes[link];
+		uint32_t left = split->length - offset;
 
 		if (kind != IPPROTO_HOPOPTS && kind != IPPROTO_ROUTING && kind != IPPROTO_DSTOPTS)
+			return;
+		if (left < 8 || (split->bytes[offset + 1] + 1u) * 8 > left)
 			return;
 		link = offset;
 		offset += (split->bytes[offset + 1] + 1u) * 8;

@@ -22,7 +22,7 @@ struct nq_split {
 };
 
 /*
- * Plans the fragments of a whole packet, whose headers are all there, with `id` for IPv6's fragment
+ * Plans the fragments of a packet whose IP header is all there, with `id` for IPv6's fragment
  * headers. NULL, or why not: a constant string.
  */
 const char *nq_split_plan(struct nq_split *split, const uint8_t *bytes, uint32_t length,
