@@ -68,6 +68,27 @@ describe("an edit", function()
     assert.are.equal(2000, line.rw:stats().edits)
   end)
 
+  it("that takes everything away needs no acknowledgement to be forgotten", function()
+    -- They were kept while the receiver's number stood still, and after 4096 nothing passed any more.
+    local line = connect()
+    for i = 0, 5000 do
+      line:send(2, 3 * i, "abc", { content = "" })
+      assert.are.equal(3 * (i + 1), line:send(1, 0, "", { ack = 0 }).ack)
+    end
+    assert.are.equal(0, line.rw:stats().kept)
+    assert_went(0, "left", nil, line:send(2, 15003, "gone", { content = "left" }))
+  end)
+
+  it("that is forgotten does not put an old acknowledgement before the beginning", function()
+    -- Systems that check this drop the segment (RFC 5961 section 5).
+    local line = connect()
+    line:send(2, 0, "a", { content = "a longer one" })
+    assert.are.equal(1, line:send(1, 0, "", { ack = 12 }).ack)
+    for ack = 0, 11 do
+      assert.are.equal(0, line:send(1, 0, "late", { ack = ack }).ack)
+    end
+  end)
+
   it("keeps only what differs", function()
     local line = connect()
     local long = ("z"):rep(600)

@@ -150,6 +150,9 @@ static uint32_t find_in(const struct nq_sequence *sequence, const struct nq_bloc
 		delta = edit.in + edit.in_length - edit.out - edit.out_length;
 		chain = edit.next;
 	}
+	/* Where edits are forgotten old numbers are off, but none is of before the beginning. */
+	if (nq_before(out + delta, sequence->start + 1) && !nq_before(out, sequence->start + 1))
+		return sequence->start + 1;
 	return out + delta;
 }
 
@@ -199,10 +202,12 @@ void nq_sequence_acknowledge(struct nq_sequence *sequence, struct nq_blocks *blo
 		sequence->hint = ack;
 		return;
 	}
-	if (!nq_before(sequence->acknowledged, ack))
+	if (nq_before(ack, sequence->acknowledged))
 		return;
+	if (ack != sequence->acknowledged)
+		sequence->repeats = 0;
 	sequence->acknowledged = ack;
-	sequence->repeats = 0;
+	/* Also without progress: what was taken away has no bytes to be acknowledged. */
 	while (sequence->oldest) {
 		struct edit edit = load_edit(blocks, sequence->oldest);
 
