@@ -99,7 +99,9 @@ local function random_ip(version)
   local ip = { src = address(version), dst = address(version), ttl = maybe(random(0, 255)),
     tos = maybe(random(0, 255)) }
   if version == 4 then
-    ip.df, ip.id, ip.options = maybe(random(2) == 1), maybe(random(0, 65535)), maybe(bytes(0, 40))
+    -- No source route by chance: the sum would be over its last stop.
+    local options = bytes(0, 40):gsub("[\131\137]", "\1")
+    ip.df, ip.id, ip.options = maybe(random(2) == 1), maybe(random(0, 65535)), maybe(options)
     ip.checksum = random(8) == 1 and random(0, 65535) or nil
     return ip
   end
