@@ -87,7 +87,7 @@ describe("a handler", function()
 end)
 
 describe("a handler that fails", function()
-  local VERBS = " %(accept, drop, modify, again, requeue%)"
+  local VERBS = " %(accept, drop, modify, again, requeue, reject%)"
   local FAILURES = { -- body, what the message begins with (a pattern; the position before it is optional)
     { "error('no luck')", "no luck" },
     { "error({})", "%(error object is a table value%)" },
@@ -104,7 +104,7 @@ describe("a handler that fails", function()
     { "return {}", "a handler returns nothing or the name of a verb, not table" },
     { "return pkt", "a handler returns nothing or the name of a verb, not userdata" },
     { "return nil, 'drop'", "a handler returns nothing or the name of a verb, not nil" },
-    { "return 'reject'", "the handler returned 'reject', which is no verb" },
+    { "return 'refuse'", "the handler returned 'refuse', which is no verb" },
     { "return 'ACCEPT'", "the handler returned 'ACCEPT', which is no verb" .. VERBS },
     { "return ''", "the handler returned '', which is no verb" },
     { "return 'bytes'", "the handler returned 'bytes', which is no verb" },

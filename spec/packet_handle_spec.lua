@@ -12,6 +12,7 @@ local UDP = datagram.right(datagram.ip4(datagram.udp("question")))
 local METHODS = {
   { "accept", {}, changes = true }, { "drop", {}, changes = true }, { "modify", { UDP }, changes = true },
   { "again", {}, changes = true }, { "requeue", { 1 }, changes = true },
+  { "reject", {}, changes = true },
   { "u8", { 0 } }, { "u16", { 0 } }, { "u24", { 0 } }, { "u32", { 0 } },
   { "u8", { 8, 1 }, changes = true }, { "u16", { 28, 1 }, changes = true }, { "u24", { 28, 1 }, changes = true },
   { "u32", { 28, 1 }, changes = true }, { "patch", { 28, "Q" }, changes = true },
@@ -20,11 +21,11 @@ local METHODS = {
 local PROPERTIES = {
   "id", "family", "hook", "ethertype", "timestamp", "verdict", "length", "truncated", "gso", "mark", "priority",
   "iif", "oif", "physiif", "physoif", "iifname", "oifname", "physiifname", "physoifname", "hwaddr", "vlan",
-  "l2header", "uid", "gid", "secctx", "cgroup", "sent",
+  "l2header", "uid", "gid", "secctx", "cgroup", "sent", "answer",
 }
 local ASSIGNABLE = { mark = true, priority = true }
 local DECISIONS = {
-  { "accept" }, { "drop" }, { "modify", UDP }, { "again" }, { "requeue", 1 },
+  { "accept" }, { "drop" }, { "modify", UDP }, { "again" }, { "requeue", 1 }, { "reject" },
 }
 
 local function decided(decision)

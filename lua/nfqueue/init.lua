@@ -13,6 +13,7 @@ local nfqueue = {
   packet = core.packet,
   build = core.build,
   rewrite = core.rewrite,
+  send = core.send,
 }
 
 local function flatten_args(args, name_of_call)

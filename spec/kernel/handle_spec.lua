@@ -12,7 +12,7 @@ local READ = {
 }
 local ASSIGNED = { "mark", "priority" }
 local VERBS = {
-  { "accept" }, { "drop" }, { "modify", "new bytes" }, { "again" }, { "requeue", 4 },
+  { "accept" }, { "drop" }, { "modify", "new bytes" }, { "again" }, { "requeue", 4 }, { "reject" },
 }
 local READERS = {
   { "u8", 0 }, { "u16", 0 }, { "u24", 0 }, { "u32", 0 }, { "bytes" }, { "unpack", ">I2", 0 }, { "find", "x" },

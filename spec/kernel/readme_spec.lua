@@ -15,7 +15,7 @@ end
 describe("the README's", function()
   after_each(net.cleanup)
 
-  for program, count in pairs({ ["nft "] = 3, ["iptables "] = 1, ["ip6tables "] = 1 }) do
+  for program, count in pairs({ ["nft "] = 4, ["iptables "] = 2, ["ip6tables "] = 2 }) do
     it(program .. "rules are taken, with bypass", function()
       local lines = commands(program)
       assert.are.equal(count, #lines)
@@ -28,7 +28,11 @@ describe("the README's", function()
       for _, line in ipairs(lines) do
         net.must(line)
       end
-      assert.matches("bypass", lines[#lines], 1, true)
+      -- The last lets what is sent pass, in front of the one before, the queue's.
+      assert.matches("0x6e71", lines[#lines], 1, true)
+      assert.matches("bypass", lines[#lines - 1], 1, true)
+      local listing = net.must(program == "nft " and "nft list ruleset" or program .. "-w -S OUTPUT")
+      assert.is_true(listing:find("6e71") < listing:find("bypass"), listing)
     end)
   end
 

@@ -205,7 +205,7 @@ local CASES = {
 }
 
 local COUNTERS = {
-  "accepted", "dropped", "modified", "again", "requeued", "undecided", "errors", "refused", "truncated",
+  "accepted", "dropped", "modified", "again", "requeued", "rejected", "undecided", "errors", "refused", "truncated",
   "lost", "enobufs",
 }
 

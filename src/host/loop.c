@@ -131,6 +131,9 @@ static void count_verdict(struct nq_counters *counters, const struct nq_packet *
 	case NQ_REQUEUE:
 		counters->requeued++;
 		break;
+	case NQ_REJECT:
+		counters->rejected++;
+		break;
 	default:
 		if (packet->send & NQ_SEND_BYTES)
 			counters->modified++;
@@ -144,6 +147,8 @@ void nq_loop_settle(struct nq_loop *loop)
 	/* Full only when a flush has failed, and with it the loop: see nq_loop_judge_received. */
 	if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
 		return;
+	if (loop->packet.verdict == NQ_REJECT)
+		nq_loop_answer(loop, loop->current, &loop->packet);
 	count_verdict(&loop->current->memory->counters, &loop->packet);
 	nq_batch_add(&loop->batch, &loop->current->run, &loop->packet, false);
 	loop->verdicts++;

@@ -17,6 +17,7 @@
 #include "host/settings.h"
 #include "netlink/batch.h"
 #include "netlink/proc.h"
+#include "netlink/raw.h"
 #include "packet/packet.h"
 
 struct nq_loop;
@@ -61,6 +62,10 @@ struct nq_loop {
 	int failed; /* -errno: found while judging, told by the step */
 	bool stop;  /* atomic */
 	struct nq_log_limit limit;
+	/* Answers to rejected packets. */
+	const struct nq_raw *raw;	      /* the caller's; NULL: none are sent */
+	struct nq_log_limit errors;	      /* of ICMP errors, which are limited */
+	struct nq_log_limit answer_reports;   /* of lines about answers that could not be sent */
 	uint32_t buffer_wanted, buffer_given; /* receive buffer, bytes */
 	int buffer_error;
 	/* The answer that is awaited (await_answer in loop.c). */

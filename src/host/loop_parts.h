@@ -1,6 +1,6 @@
 /*
  * loop_parts.h - what the files of the loop share: loop.c (the data path), join.c (binding,
- * configuring, leaving) and takeover.c (after a dead worker). Not for others.
+ * configuring, leaving), answer.c (rejecting) and takeover.c (after a dead worker). Not for others.
  */
 #ifndef NQ_LOOP_PARTS_H
 #define NQ_LOOP_PARTS_H
@@ -39,6 +39,10 @@ int nq_loop_judge_received(struct nq_loop *loop);
 
 /* Takes an answer of the kernel in: awaited, a refused verdict, or a takeover's barrier. */
 void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer);
+
+/* answer.c: sends the answer to a packet of this queue that is being rejected, if one is due. */
+void nq_loop_answer(struct nq_loop *loop, const struct nq_loop_queue *queue,
+		    struct nq_packet *packet);
 
 /* Makes the epoll descriptor readable. */
 void nq_loop_wake(struct nq_loop *loop);

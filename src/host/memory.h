@@ -20,7 +20,7 @@
 #include "netlink/batch.h"
 
 #define NQ_MEMORY_MAGIC 0x6e66716du /* "nfqm" */
-#define NQ_MEMORY_VERSION 1u
+#define NQ_MEMORY_VERSION 2u
 
 #define NQ_SLOTS 64
 /* A message: NQ_PACKET_MAX bytes of payload and up to 4 KB of other attributes. */
@@ -35,8 +35,9 @@
 
 struct nq_counters {
 	uint64_t packets, bytes;
-	uint64_t accepted, dropped, modified, again, requeued;
+	uint64_t accepted, dropped, modified, again, requeued, rejected;
 	uint64_t undecided, errors, truncated, refused, lost;
+	uint64_t injected; /* packets sent by nfqueue.send */
 };
 
 struct nq_queue_memory {

@@ -10,9 +10,13 @@
 #include "netlink/config.h"
 #include "packet/packet.h"
 
+/* The usual mark of injected packets, by which a rule lets them pass: "nq". */
+#define NQ_LOOP_MARK 0x6e71
+
 struct nq_settings {
 	struct nq_queue_config kernel;
 	uint32_t buffer_size; /* bytes */
+	uint32_t loop_mark;   /* of packets that are injected; 0: none */
 	enum nq_verdict
 		default_verdict;  /* NQ_ACCEPT or NQ_DROP: the handler returned without deciding */
 	enum nq_verdict on_error; /* NQ_ACCEPT or NQ_DROP: the handler raised, or its worker died */

@@ -24,6 +24,7 @@ static const struct key {
 	[NQ_KEY_SECCTX] = {"secctx", BOOLEAN, 0, 1, 0, NQ_FLAG_SECCTX},
 	[NQ_KEY_DEFAULT] = {"default", VERDICT, 0, 0, NQ_ACCEPT, 0},
 	[NQ_KEY_ON_ERROR] = {"on_error", VERDICT, 0, 0, NQ_DROP, 0},
+	[NQ_KEY_LOOP_MARK] = {"loop_mark", INTEGER, 0, UINT32_MAX, NQ_LOOP_MARK, 0},
 };
 
 static int find_key(const char *name)
@@ -117,6 +118,7 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 			settings->kernel.flags |= keys[i].flag;
 	}
 	settings->buffer_size = values[NQ_KEY_BUFFER_SIZE];
+	settings->loop_mark = values[NQ_KEY_LOOP_MARK];
 	settings->default_verdict = (enum nq_verdict)values[NQ_KEY_DEFAULT];
 	settings->on_error = (enum nq_verdict)values[NQ_KEY_ON_ERROR];
 }
@@ -130,6 +132,8 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 	lua_setfield(L, -2, "copy_range");
 	lua_pushinteger(L, settings->buffer_size);
 	lua_setfield(L, -2, "buffer_size");
+	lua_pushinteger(L, settings->loop_mark);
+	lua_setfield(L, -2, "loop_mark");
 	lua_pushstring(L, nq_verdict_name(settings->default_verdict));
 	lua_setfield(L, -2, "default");
 	lua_pushstring(L, nq_verdict_name(settings->on_error));

@@ -23,6 +23,7 @@ enum nq_config_key {
 	NQ_KEY_SECCTX,
 	NQ_KEY_DEFAULT,
 	NQ_KEY_ON_ERROR,
+	NQ_KEY_LOOP_MARK,
 	NQ_KEY_COUNT,
 };
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "lua/args.h"
+#include "lua/send.h"
 
 void nq_counters_add(struct nq_counters *sum, const struct nq_counters *more)
 {
@@ -112,6 +113,8 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 		nq_fail(failure, 1, errno, "cannot make the queue's loop: %s", strerror(errno));
 		goto out;
 	}
+	engine->loop->raw = nq_send_sockets(state);
+	state->loop_mark = settings[0].loop_mark;
 	for (unsigned i = 0; i < count; i++) {
 		engine->queues[i]->loop = engine->loop;
 		engine->queues[i]->memory = engine->memory;

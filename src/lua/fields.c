@@ -10,6 +10,7 @@
 #include "lua/names.h"
 #include "lua/packet.h"
 #include "packet/edit.h"
+#include "packet/reject.h"
 #include "packet/tuple.h"
 
 /* Codes are positions in nq_packet_names, from 1; methods come behind FIELD_COUNT. */
@@ -41,6 +42,7 @@ enum field {
 	FIELD_SECCTX,
 	FIELD_CGROUP,
 	FIELD_SENT,
+	FIELD_ANSWER,
 	FIELD_CT,
 	FIELD_IP,
 	FIELD_IP4,
@@ -82,6 +84,7 @@ const char *const nq_packet_names[] = {
 	"secctx",
 	"cgroup",
 	"sent",
+	"answer",
 	"ct",
 	"ip",
 	"ip4",
@@ -98,6 +101,7 @@ const char *const nq_packet_names[] = {
 	"modify",
 	"again",
 	"requeue",
+	"reject",
 	"u8",
 	"u16",
 	"u24",
@@ -172,11 +176,26 @@ static void push_sent(lua_State *L)
 {
 	struct nq_made_packet *made = nq_packet_made(L, 1);
 
-	if (!made || made->packet.verdict == NQ_UNDECIDED || made->packet.verdict == NQ_DROP)
+	if (!made || made->packet.verdict == NQ_UNDECIDED || made->packet.verdict == NQ_DROP ||
+	    made->packet.verdict == NQ_REJECT)
 		lua_pushnil(L);
 	else
 		lua_pushlstring(L, made->packet.length ? (const char *)made->packet.data : "",
 				made->packet.length);
+}
+
+/* What answers a rejected packet; nil when nothing does. */
+static void push_answer(lua_State *L, struct nq_packet *packet)
+{
+	uint8_t bytes[NQ_REJECT_MOST];
+	struct nq_build build;
+
+	if (packet->verdict != NQ_REJECT || nq_reject_answer(packet, &build)) {
+		lua_pushnil(L);
+		return;
+	}
+	nq_build_write(&build, bytes);
+	lua_pushlstring(L, (const char *)bytes, nq_build_size(&build));
 }
 
 /* A made packet has the table it was given. */
@@ -312,6 +331,9 @@ static void push_field(lua_State *L, struct nq_packet *packet, enum field field)
 		return;
 	case FIELD_SENT:
 		push_sent(L);
+		return;
+	case FIELD_ANSWER:
+		push_answer(L, packet);
 		return;
 	case FIELD_CT:
 		push_ct(L, packet);

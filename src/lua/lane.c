@@ -8,11 +8,26 @@
 
 static const char state_key;
 
+static int state_gc(lua_State *L)
+{
+	struct nq_state *state = lua_touserdata(L, 1);
+
+	if (state->raw == &state->own_raw)
+		nq_raw_close(&state->own_raw);
+	state->raw = NULL;
+	return 0;
+}
+
 void nq_state_register(lua_State *L)
 {
 	struct nq_state *state = lua_newuserdatauv(L, sizeof(*state), 0);
 
 	memset(state, 0, sizeof(*state));
+	state->loop_mark = NQ_LOOP_MARK;
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, state_gc);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
 }
 

@@ -22,7 +22,10 @@ struct nq_state {
 	struct nq_cell *unused;	      /* cells of lanes that have ended */
 	struct nq_log_limit limit;    /* of lines written by scripts */
 	struct nq_registry *registry; /* tables that all threads find; NULL: none are shared */
-	unsigned rewrites; /* how many nfqueue.rewrite has made: they are found by number */
+	unsigned rewrites;	  /* how many nfqueue.rewrite has made: they are found by number */
+	const struct nq_raw *raw; /* sockets for packets that are sent; NULL: not opened yet */
+	struct nq_raw own_raw;	  /* `raw`, unless those of nfqueue.run are used */
+	uint32_t loop_mark;	  /* of packets sent outside a queue's work: the last queue's */
 };
 
 /* Called once a state. */

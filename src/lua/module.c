@@ -19,6 +19,7 @@
 #include "lua/queue.h"
 #include "lua/rewrite.h"
 #include "lua/run.h"
+#include "lua/send.h"
 
 static const char loaded_key;
 
@@ -107,6 +108,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"packet", nq_packet_make},
 		{"build", nq_packet_build},
 		{"rewrite", nq_rewrite_make},
+		{"send", nq_send},
 		{"load", nq_load},
 		{"wrap", nq_wrap},
 		{"run", nq_run},

@@ -260,10 +260,11 @@ static void push_counter(lua_State *L, const char *name, uint64_t value)
 }
 
 /***
-Counters since the queue was made: `packets bytes accepted dropped modified again requeued undecided
-errors truncated refused lost` of this queue (`refused` counts messages: a run of equal verdicts is
-one), `enobufs` of its socket, `workers_lost` of the process, `memory` of the Lua state in bytes;
-and while it is bound and /proc can be read `kernel_queue_dropped kernel_user_dropped waiting`.
+Counters since the queue was made: `packets bytes accepted dropped modified again requeued rejected
+undecided errors truncated refused lost injected` of this queue (`refused` counts messages: a run of
+equal verdicts is one; `injected` what its handler sent), `enobufs` of its socket, `workers_lost` of
+the process, `memory` of the Lua state in bytes; and while it is bound and /proc can be read
+`kernel_queue_dropped kernel_user_dropped waiting`.
 @function queue:stats
 @treturn table
 */
@@ -284,7 +285,7 @@ static int queue_stats(lua_State *L)
 		enobufs += queue->loop->memory->enobufs;
 		workers_lost = queue->memory->workers_lost;
 	}
-	lua_createtable(L, 0, 20);
+	lua_createtable(L, 0, 22);
 	push_counter(L, "packets", counters.packets);
 	push_counter(L, "bytes", counters.bytes);
 	push_counter(L, "accepted", counters.accepted);
@@ -292,11 +293,13 @@ static int queue_stats(lua_State *L)
 	push_counter(L, "modified", counters.modified);
 	push_counter(L, "again", counters.again);
 	push_counter(L, "requeued", counters.requeued);
+	push_counter(L, "rejected", counters.rejected);
 	push_counter(L, "undecided", counters.undecided);
 	push_counter(L, "errors", counters.errors);
 	push_counter(L, "truncated", counters.truncated);
 	push_counter(L, "refused", counters.refused);
 	push_counter(L, "lost", counters.lost);
+	push_counter(L, "injected", counters.injected);
 	push_counter(L, "enobufs", enobufs);
 	push_counter(L, "workers_lost", workers_lost);
 	push_counter(L, "memory",

@@ -31,6 +31,7 @@ struct plan {
 	uint16_t *queues;
 	unsigned queue_count, threads;
 	struct nq_registry *registry; /* of the process that judges */
+	const struct nq_raw *raw;     /* of the process that opened the sockets */
 	/* nfqueue.run only: the state that waits, for its interpreter's Ctrl-C. */
 	lua_State *host;
 	struct nq_lua_lane host_lane;
@@ -214,6 +215,7 @@ static int load_state(lua_State *L)
 	luaL_requiref(L, "nfqueue.core", luaopen_nfqueue_core, 0);
 	nq_state_get(L)->registry = plan->registry;
 	lua_settop(L, 2);
+	nq_state_get(L)->raw = plan->raw;
 	push_args(L, plan);
 	if (nq_script_load(L, plan->script, 3, &script, failure) != 0)
 		return 0;
@@ -260,10 +262,13 @@ static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 
 static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 {
+	const struct plan *plan = lane->context;
 	struct thread_state *state = lane->state;
 	lua_State *L = state->L;
 
+	lane->loop->raw = plan->raw;
 	nq_state_get(L)->active = lane->loop;
+	nq_state_get(L)->loop_mark = lane->settings[0].loop_mark;
 	for (unsigned i = 0; i < lane->queue_count; i++) {
 		struct nq_queue *queue = state->queues[i];
 
@@ -327,6 +332,7 @@ struct resources {
 	struct nq_memory *memory;
 	int *sockets;
 	unsigned count;
+	struct nq_raw raw;
 };
 
 static void release(struct resources *resources)
@@ -334,13 +340,17 @@ static void release(struct resources *resources)
 	for (unsigned i = 0; resources->sockets && i < resources->count; i++)
 		close(resources->sockets[i]);
 	free(resources->sockets);
+	nq_raw_close(&resources->raw);
 	nq_memory_free(resources->memory);
 }
 
-static int acquire(const struct plan *plan, struct resources *resources, struct nq_failure *failure)
+static int acquire(struct plan *plan, struct resources *resources, struct nq_failure *failure)
 {
 	*resources = (struct resources){
 		.memory = nq_memory_new(plan->threads, plan->queues, plan->queue_count)};
+	/* Without them the queues run, and who wants to send is told why it cannot. */
+	nq_raw_open(&resources->raw);
+	plan->raw = &resources->raw;
 	resources->sockets = calloc(plan->threads, sizeof(int));
 	if (!resources->memory || !resources->sockets) {
 		release(resources);

@@ -1,10 +1,13 @@
 /* The verbs of a packet and the short form of a handler's return: one decision each. */
 #include <lauxlib.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "lua/args.h"
 #include "lua/packet.h"
 #include "packet/edit.h"
+#include "packet/header.h"
+#include "packet/reject.h"
 
 #define U32_MAX 0xffffffff
 
@@ -132,6 +135,39 @@ static void do_drop(lua_State *L, struct nq_packet *packet, int first)
 	decide_drop(packet);
 }
 
+static bool is_named(const char *name, size_t length, uint8_t kind)
+{
+	const char *known = nq_reject_name((enum nq_reject_kind)kind);
+
+	return length == strlen(known) && strcmp(name, known) == 0;
+}
+
+static void do_reject(lua_State *L, struct nq_packet *packet, int first)
+{
+	uint8_t kind = NQ_REJECT_USUAL;
+
+	refuse_more(L, first, "reject");
+	if (!lua_isnoneornil(L, first)) {
+		size_t length;
+		const char *name = nq_arg_string(L, first, "reject", "kind", &length);
+
+		kind = NQ_REJECT_TCP_RESET;
+		while (kind < NQ_REJECT_KINDS && !is_named(name, length, kind))
+			kind++;
+		if (kind == NQ_REJECT_KINDS)
+			nq_arg_error(L, first, "reject", "kind",
+				     "\"tcp-reset\", \"icmp-port\", \"icmp-host\", \"icmp-net\" or "
+				     "\"icmp-admin\"");
+	}
+	if (kind == NQ_REJECT_TCP_RESET && nq_packet_layout(packet)->version &&
+	    nq_packet_layout(packet)->protocol != IPPROTO_TCP)
+		luaL_error(L, "bad argument 'kind' to 'reject' ('tcp-reset' answers TCP, and this "
+			      "is none)");
+	decide_drop(packet);
+	packet->reject_kind = kind;
+	packet->verdict = NQ_REJECT;
+}
+
 static void do_modify(lua_State *L, struct nq_packet *packet, int first)
 {
 	struct options options;
@@ -232,9 +268,35 @@ static int packet_requeue(lua_State *L)
 	return 0;
 }
 
+/***
+Drop the packet and answer as a firewall does: with a TCP reset, or an ICMP or ICMPv6 error. As with
+the kernel's REJECT (and RFC 1122 section 3.2.2, RFC 4443 section 2.4) some packets are only
+dropped: a reset, an ICMP error, a later fragment, what was sent to or came from no single host
+(broadcast, multicast), what came with a wrong checksum, and what is not IP. ICMP errors are limited
+to 1000 a second of one thread. The answer leaves through the host's output, marked with
+`loop_mark`; a reset comes from the address that was asked, an error from an address of this host.
+`pkt.answer` tells what it is.
+@function packet:reject
+@tparam[opt] string kind `"tcp-reset"` (TCP only), or an error that destination is unreachable:
+`"icmp-port"` (ICMP code 3, ICMPv6 code 4), `"icmp-host"` (1, 3), `"icmp-net"` (0, 0),
+`"icmp-admin"` (13, 1). Default: `"tcp-reset"` for TCP, else `"icmp-port"`
+@raise `packet already has a verdict`, `packet is no longer valid`, `bad argument 'kind' to 'reject'
+(...)`: an unknown one, or a reset of something else than TCP
+*/
+static int packet_reject(lua_State *L)
+{
+	do_reject(L, nq_packet_check_open(L, "reject"), 2);
+	return 0;
+}
+
 const luaL_Reg nq_packet_verbs[] = {
-	{"accept", packet_accept}, {"drop", packet_drop},	{"modify", packet_modify},
-	{"again", packet_again},   {"requeue", packet_requeue}, {NULL, NULL},
+	{"accept", packet_accept},
+	{"drop", packet_drop},
+	{"modify", packet_modify},
+	{"again", packet_again},
+	{"requeue", packet_requeue},
+	{"reject", packet_reject},
+	{NULL, NULL},
 };
 
 static verb *find_verb(const char *name)
@@ -244,7 +306,7 @@ static verb *find_verb(const char *name)
 		verb *function;
 	} verbs[] = {
 		{"accept", do_accept}, {"drop", do_drop},	{"modify", do_modify},
-		{"again", do_again},   {"requeue", do_requeue},
+		{"again", do_again},   {"requeue", do_requeue}, {"reject", do_reject},
 	};
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
@@ -270,7 +332,7 @@ static void apply_returned(lua_State *L, struct nq_packet *packet, int first)
 	else
 		luaL_error(L,
 			   "the handler returned '%s', which is no verb (accept, drop, modify, "
-			   "again, requeue)",
+			   "again, requeue, reject)",
 			   lua_tostring(L, first));
 }
 

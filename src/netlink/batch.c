@@ -34,6 +34,7 @@ static uint32_t kernel_verdict(const struct nq_packet *packet)
 {
 	switch (packet->verdict) {
 	case NQ_DROP:
+	case NQ_REJECT:
 		return NF_DROP;
 	case NQ_AGAIN:
 		return NF_REPEAT;
@@ -140,7 +141,8 @@ void nq_batch_add(struct nq_batch *batch, struct nq_batch_run *run, const struct
 	struct nq_batch_store *store = batch->store;
 	struct nq_batch_entry *entry;
 	uint32_t verdict = kernel_verdict(packet);
-	bool plain = !packet->send && (packet->verdict == NQ_ACCEPT || packet->verdict == NQ_DROP);
+	bool plain = !packet->send && (packet->verdict == NQ_ACCEPT || packet->verdict == NQ_DROP ||
+				       packet->verdict == NQ_REJECT);
 	uint8_t *at, *end;
 
 	if (plain && !open && run->serial == batch->serial && run->verdict == verdict) {

@@ -104,6 +104,49 @@ static void sum_pseudo_header(const struct nq_change *change, const struct nq_la
 	memcpy(bytes + layout->transport + nq_checksum_offset(layout), &sum, 2);
 }
 
+enum nq_checksum_state nq_checksum_check(const struct nq_layout *layout, const uint8_t *bytes,
+					 uint32_t length, uint16_t *right)
+{
+	static const uint8_t zeros[2] = {0};
+	uint32_t at = nq_checksum_offset(layout);
+	const uint8_t *transport = bytes + layout->transport;
+	bool is_udp = layout->protocol == IPPROTO_UDP;
+	uint16_t found, wanted, partial;
+	uint32_t size;
+	uint64_t sum;
+
+	if (!at || layout->cut || nq_is_fragment(layout))
+		return NQ_CHECKSUM_UNKNOWN;
+	if (layout->total >= layout->transport && layout->total < length)
+		length = layout->total; /* the rest is padding */
+	if (check_transport(layout, bytes, length))
+		return NQ_CHECKSUM_UNKNOWN;
+	size = length - layout->transport;
+	if (is_udp) {
+		uint32_t claimed = nq_get_u16(transport + UDP_LENGTH);
+
+		if (memcmp(transport + at, zeros, 2) == 0)
+			return NQ_CHECKSUM_UNKNOWN;
+		if (claimed >= UDP_HEADER && claimed < size)
+			size = claimed;
+	}
+	memcpy(&found, transport + at, 2);
+	sum = has_pseudo_header(layout) ? nq_pseudo_header_sum(layout, bytes, size) : 0;
+	partial = (uint16_t)~nq_checksum_fold(sum);
+	sum = nq_checksum_add(sum, transport, at);
+	sum = nq_checksum_add(sum, transport + at + 2, size - at - 2);
+	wanted = nq_checksum_fold(sum);
+	if (wanted == 0 && is_udp)
+		wanted = 0xffff;
+	if (right)
+		*right = wanted;
+	/* 0 and 0xffff are the same number. */
+	if (found == wanted || (found == 0xffff && wanted == 0))
+		return NQ_CHECKSUM_RIGHT;
+	return has_pseudo_header(layout) && found == partial ? NQ_CHECKSUM_PARTIAL
+							     : NQ_CHECKSUM_WRONG;
+}
+
 static void sum_anew(const struct nq_layout *layout, uint8_t *bytes, uint32_t size)
 {
 	uint8_t *transport = bytes + layout->transport;

@@ -61,6 +61,22 @@ uint16_t nq_change_sum(const struct nq_change *change, const struct nq_layout *l
 		       const uint8_t *bytes, uint32_t from, uint32_t to);
 void nq_change_add(struct nq_change *change, uint16_t before, uint16_t after);
 
+/*
+ * What the transport checksum of a packet is that was neither cut short nor edited. UNKNOWN: it has
+ * none, or (SCTP, fragments) none that can be told here. PARTIAL: only the sum of the pseudo
+ * header, as the kernel leaves it in packets whose checksum the network card writes.
+ */
+enum nq_checksum_state {
+	NQ_CHECKSUM_UNKNOWN,
+	NQ_CHECKSUM_RIGHT,
+	NQ_CHECKSUM_PARTIAL,
+	NQ_CHECKSUM_WRONG,
+};
+
+/* *right, unless NULL: what it should be, in memory order; written when it is not UNKNOWN. */
+enum nq_checksum_state nq_checksum_check(const struct nq_layout *layout, const uint8_t *bytes,
+					 uint32_t length, uint16_t *right);
+
 /* Offset of the checksum in a transport header; 0: none that is completed as an Internet checksum.
  */
 uint32_t nq_checksum_offset(const struct nq_layout *layout);

@@ -25,6 +25,7 @@ enum nq_verdict {
 	NQ_MODIFY, /* accept with other bytes */
 	NQ_AGAIN,  /* NF_REPEAT */
 	NQ_REQUEUE,
+	NQ_REJECT, /* drop, and answer: see reject.h */
 };
 
 /* Bits of nq_packet.have: which of the optional facts are there. */
@@ -127,9 +128,10 @@ struct nq_packet {
 	/* Parts of the decision that a bit of `send`, the verdict, or `dirty` says to be there. */
 	uint32_t send_mark, send_priority;
 	uint32_t connmark, connmask;
-	uint16_t target; /* requeue */
-	bool bypass;	 /* requeue: accept when nobody listens there */
-	uint8_t label;	 /* number of the label bit to set, 0 to 127 */
+	uint16_t target;     /* requeue */
+	bool bypass;	     /* requeue: accept when nobody listens there */
+	uint8_t label;	     /* number of the label bit to set, 0 to 127 */
+	uint8_t reject_kind; /* enum nq_reject_kind */
 	struct nq_change change;
 	uint16_t kept_ip, kept_transport; /* the assigned checksums, host order */
 	uint32_t kept_at;		  /* offset of the second, */
@@ -162,7 +164,7 @@ static inline uint32_t nq_wire_length(const struct nq_packet *packet)
 const char *nq_family_name(uint8_t family);
 const char *nq_hook_name(uint8_t family, uint8_t hook);
 
-/* "accept", "drop", "modify", "again", "requeue"; NULL for NQ_UNDECIDED. */
+/* "accept", "drop", "modify", "again", "requeue", "reject"; NULL for NQ_UNDECIDED. */
 const char *nq_verdict_name(enum nq_verdict verdict);
 
 #endif

@@ -25,6 +25,7 @@ local HELP = {
   secctx = "ask for the security context",
   default = "verdict for packets the handler leaves undecided",
   on_error = "verdict for packets whose handler fails",
+  loop_mark = "mark of packets the script sends, 0: none",
 }
 
 --- Add an option for every configuration key: --max-packets N, --fail-open, --no-gso.
