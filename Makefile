@@ -23,13 +23,16 @@ Q =
 say = @:
 endif
 
-LIBRARIES = libmnl libnetfilter_queue libnetfilter_conntrack
+# Optional ones are used where pkg-config finds them; without one, what needs it says so by name.
+OPTIONAL := $(shell pkg-config --exists libpcap && echo libpcap)
+LIBRARIES = libmnl libnetfilter_queue libnetfilter_conntrack $(OPTIONAL)
+FEATURES = $(if $(filter libpcap,$(OPTIONAL)),-DNQ_HAVE_PCAP)
 LUA_CFLAGS ?= $(shell pkg-config --cflags lua5.4)
 LUA_LIBS ?= $(shell pkg-config --libs lua5.4)
 # Own flags stand apart: CFLAGS belongs to whoever builds.
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2
-OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DNQ_VERSION='"$(VERSION)"' -Isrc -fPIC -fvisibility=hidden \
+OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DNQ_VERSION='"$(VERSION)"' $(FEATURES) -Isrc -fPIC -fvisibility=hidden \
 	-pthread $(WARNINGS) $(HARDENING) $(EXTRA_CFLAGS)
 OWN_LDFLAGS = -pthread -Wl,-z,relro,-z,now $(EXTRA_LDFLAGS)
 
@@ -40,7 +43,12 @@ MODULE = $(BUILD)/lib/nfqueue/core.so
 
 all: $(COMMAND) $(MODULE)
 
-$(BUILD)/obj/%.o: src/%.c Makefile
+# Written when an optional library has come or gone since: then all is built again.
+$(BUILD)/optional: FORCE
+	@mkdir -p $(@D)
+	@echo '$(OPTIONAL)' | cmp -s - $@ || echo '$(OPTIONAL)' >$@
+
+$(BUILD)/obj/%.o: src/%.c Makefile $(BUILD)/optional
 	@mkdir -p $(@D)
 	$(say) CC $<
 	$(Q)$(CC) $(OWN_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -62,7 +70,7 @@ $(MODULE): $(OBJECTS)
 # --- What is needed, as Debian packages ---------------------------------------------------------------
 
 BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-queue-dev \
-	libnetfilter-conntrack-dev
+	libnetfilter-conntrack-dev libpcap-dev
 RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
 TEST_PACKAGES = bind9-dnsutils lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
@@ -113,7 +121,7 @@ lint: deps-lint
 	@clang-format --dry-run -Werror $(C_FILES)
 	@echo "lint: cppcheck"
 	@cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-		--suppress=missingIncludeSystem -DNQ_VERSION='""' -Isrc src
+		--suppress=missingIncludeSystem -DNQ_VERSION='""' -DNQ_HAVE_PCAP -Isrc src
 	@echo "lint: luacheck"
 	@luacheck -q lua scripts spec *.rockspec
 
@@ -196,6 +204,11 @@ $(BUILD)/bench/plain: spec/bench/plain.c
 	$(say) LINK $@
 	$(Q)$(CC) -D_GNU_SOURCE -O2 -o $@ $< $$(pkg-config --libs $(LIBRARIES))
 
+$(BUILD)/bench/loop: spec/bench/loop.c $(HOSTILE_OBJECTS)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
+
 $(BUILD)/bench/flood: spec/bench/flood.c
 	@mkdir -p $(@D)
 	$(say) LINK $@
@@ -203,7 +216,7 @@ $(BUILD)/bench/flood: spec/bench/flood.c
 
 # CPU time per packet beside a plain C loop, and of single operations beside string.unpack and scapy.
 bench: deps-test
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/flood
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/loop $(BUILD)/bench/flood
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/packet.lua
 
@@ -240,6 +253,6 @@ dist:
 clean:
 	rm -rf build
 
-.PHONY: all deps deps-build deps-demo deps-test deps-compare deps-lint deps-fuzz deps-guest demo support test test-guest \
+.PHONY: FORCE all deps deps-build deps-demo deps-test deps-compare deps-lint deps-fuzz deps-guest demo support test test-guest \
 	lint asan hostile targets fuzz fuzz-corpus replay bench compare install \
 	uninstall dist clean

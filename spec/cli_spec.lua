@@ -87,6 +87,10 @@ describe("a usage error of nfqueue", function()
     { "check demo --default maybe", "option '--default' must be one of 'accept', 'drop'" },
     { "check demo --on-error ''", "option '--on-error' must be one of 'accept', 'drop'" },
     { "check demo --fail-open=yes", "--fail-open" },
+    { "check demo --loop-mark 0x100000000", "option '--loop-mark': integer from 0 to 4294967295 expected" },
+    { "check demo --filter 'tcp and and'", "option '--filter': can't parse filter expression: syntax error" },
+    { "run demo -q 0 --filter 'ether host 00:11:22:33:44:55'", "option '--filter': ethernet addresses supported only" },
+    { "run demo -q 0 --filter", "--filter" },
     { "check demo -- word", "'word' behind -- is not of the form key=value" },
     { "check demo -- =value", "'=value' behind -- is not of the form key=value" },
     { "run demo", "no queue is given: add -q N" },
@@ -125,5 +129,8 @@ describe("nfqueue run, before it touches a queue,", function()
     local path = unit.file("return { packet = print, config = { copy_range = -1 } }")
     assert_fails("run " .. path .. " -q 0", CONFIG,
       "bad argument 'copy_range' to 'script' (integer from 0 to 65531 expected, got -1)")
+    path = unit.file("return { packet = print, config = { filter = 'port' } }")
+    assert_fails("run " .. path .. " -q 0", CONFIG,
+      "bad argument 'filter' to 'script' (can't parse filter expression: syntax error)")
   end)
 end)

@@ -33,8 +33,10 @@ describe("nfqueue.send refuses", function()
     { "IPv6, one byte less", IP6:sub(1, -2),
       "bad argument 'bytes' to 'send' (its IP header says 53 bytes, and there are 52)" },
     { "IPv6, one more", IP6 .. "\0", "bad argument 'bytes' to 'send' (its IP header says 53 bytes, and there are 54)" },
-    { "a jumbogram", string.pack(">I4I2", 0x60000000, 0) .. IP6:sub(7),
-      "bad argument 'bytes' to 'send' (its IP header says 0 bytes, and there are 53)" },
+    { "IPv6 of length 0", string.pack(">I4I2", 0x60000000, 0) .. IP6:sub(7),
+      "bad argument 'bytes' to 'send' (its IP header says 40 bytes, and there are 53)" },
+    { "IPv4 of length 0", "\x45\0\0\0" .. IP4:sub(5),
+      "bad argument 'bytes' to 'send' (its IP header says 0 bytes, and there are 33)" },
     { "more than IP allows", IP6 .. ("x"):rep(65535),
       "bad argument 'bytes' to 'send' (longer than an IP packet can be)" },
   }

@@ -14,6 +14,7 @@ local nfqueue = {
   build = core.build,
   rewrite = core.rewrite,
   send = core.send,
+  filter = core.filter,
 }
 
 local function flatten_args(args, name_of_call)

@@ -260,7 +260,13 @@ struct nq_packet *nq_loop_next(struct nq_loop *loop)
 			if (!queue)
 				break;
 			meet_packet(loop, queue);
-			return &loop->packet;
+			if (!queue->settings.filter ||
+			    nq_filter_takes(queue->settings.filter, &loop->packet))
+				return &loop->packet;
+			loop->packet.verdict = NQ_ACCEPT;
+			nq_loop_settle(loop);
+			loop->current = NULL;
+			break;
 		case NQ_MESSAGE_BROKEN:
 			queue = nq_loop_find_queue(loop, loop->packet.queue);
 			if (!queue)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "netlink/config.h"
+#include "packet/filter.h"
 #include "packet/packet.h"
 
 /* The usual mark of injected packets, by which a rule lets them pass: "nq". */
@@ -17,6 +18,8 @@ struct nq_settings {
 	struct nq_queue_config kernel;
 	uint32_t buffer_size; /* bytes */
 	uint32_t loop_mark;   /* of packets that are injected; 0: none */
+	const struct nq_filter
+		*filter; /* what does not match is accepted unseen; NULL: all is judged */
 	enum nq_verdict
 		default_verdict;  /* NQ_ACCEPT or NQ_DROP: the handler returned without deciding */
 	enum nq_verdict on_error; /* NQ_ACCEPT or NQ_DROP: the handler raised, or its worker died */

@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/filter.h"
 
-enum kind { INTEGER, BOOLEAN, VERDICT };
+enum kind { INTEGER, BOOLEAN, VERDICT, FILTER };
 
 static const struct key {
 	const char *name;
@@ -25,6 +26,7 @@ static const struct key {
 	[NQ_KEY_DEFAULT] = {"default", VERDICT, 0, 0, NQ_ACCEPT, 0},
 	[NQ_KEY_ON_ERROR] = {"on_error", VERDICT, 0, 0, NQ_DROP, 0},
 	[NQ_KEY_LOOP_MARK] = {"loop_mark", INTEGER, 0, UINT32_MAX, NQ_LOOP_MARK, 0},
+	[NQ_KEY_FILTER] = {"filter", FILTER, 0, 0, 0, 0},
 };
 
 static int find_key(const char *name)
@@ -50,7 +52,8 @@ static int unknown_key(lua_State *L, const char *function, const char *name)
 			  lua_tostring(L, -1));
 }
 
-static uint32_t read_value(lua_State *L, const struct key *key, const char *function)
+static uint32_t read_value(lua_State *L, const struct key *key, const char *function,
+			   struct nq_config_layer *layer)
 {
 	const char *text;
 
@@ -59,6 +62,9 @@ static uint32_t read_value(lua_State *L, const struct key *key, const char *func
 		return (uint32_t)nq_arg_integer(L, -1, function, key->name, key->least, key->most);
 	case BOOLEAN:
 		return nq_arg_boolean(L, -1, function, key->name);
+	case FILTER:
+		layer->filter = nq_filter_keep(L, -1, function, key->name);
+		return 0;
 	default:
 		text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
 		if (strcmp(text, "accept") == 0)
@@ -86,7 +92,7 @@ void nq_config_read(lua_State *L, int index, const char *function, struct nq_con
 		if (key < 0)
 			unknown_key(L, function, lua_tostring(L, -2));
 		if (key >= 0) {
-			layer->values[key] = read_value(L, &keys[key], function);
+			layer->values[key] = read_value(L, &keys[key], function, layer);
 			layer->set |= 1u << key;
 		}
 		lua_pop(L, 1);
@@ -101,8 +107,11 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 
 	for (int i = 0; i < NQ_KEY_COUNT; i++)
 		values[i] = keys[i].initial;
+	memset(settings, 0, sizeof(*settings));
 	for (unsigned n = 0; n < count; n++) {
 		set |= layers[n]->set;
+		if (layers[n]->set & 1u << NQ_KEY_FILTER)
+			settings->filter = layers[n]->filter;
 		for (int i = 0; i < NQ_KEY_COUNT; i++) {
 			if (layers[n]->set & 1u << i)
 				values[i] = layers[n]->values[i];
@@ -110,7 +119,6 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 	}
 	if (!(set & 1u << NQ_KEY_ON_ERROR))
 		values[NQ_KEY_ON_ERROR] = values[NQ_KEY_FAIL_OPEN] ? NQ_ACCEPT : NQ_DROP;
-	memset(settings, 0, sizeof(*settings));
 	settings->kernel.max_packets = values[NQ_KEY_MAX_PACKETS];
 	settings->kernel.copy_range = values[NQ_KEY_COPY_RANGE];
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
@@ -132,6 +140,10 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 	lua_setfield(L, -2, "copy_range");
 	lua_pushinteger(L, settings->buffer_size);
 	lua_setfield(L, -2, "buffer_size");
+	if (settings->filter) {
+		lua_pushstring(L, nq_filter_expression(settings->filter));
+		lua_setfield(L, -2, "filter");
+	}
 	lua_pushinteger(L, settings->loop_mark);
 	lua_setfield(L, -2, "loop_mark");
 	lua_pushstring(L, nq_verdict_name(settings->default_verdict));
@@ -148,7 +160,7 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 
 int nq_config_keys(lua_State *L)
 {
-	static const char *const kinds[] = {"integer", "boolean", "verdict"};
+	static const char *const kinds[] = {"integer", "boolean", "verdict", "filter"};
 
 	lua_createtable(L, NQ_KEY_COUNT, 0);
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
@@ -165,8 +177,10 @@ int nq_config_keys(lua_State *L)
 			lua_pushinteger(L, keys[i].initial);
 		} else if (keys[i].kind == BOOLEAN) {
 			lua_pushboolean(L, keys[i].initial != 0);
-		} else {
+		} else if (keys[i].kind == VERDICT) {
 			lua_pushstring(L, nq_verdict_name((enum nq_verdict)keys[i].initial));
+		} else {
+			lua_pushnil(L);
 		}
 		lua_setfield(L, -2, "default");
 		lua_rawseti(L, -2, i + 1);

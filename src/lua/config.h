@@ -3,7 +3,7 @@
  *
  * A layer is what one source set (the script, a call, the command line); later layers win key by
  * key, and what depends on another key (on_error on fail_open) is settled at the end. Layers hold
- * no Lua values, so they can be carried to another state.
+ * no Lua values, so they can be carried to another state, for as long as the first lives.
  */
 #ifndef NQ_CONFIG_LAYER_H
 #define NQ_CONFIG_LAYER_H
@@ -24,12 +24,14 @@ enum nq_config_key {
 	NQ_KEY_DEFAULT,
 	NQ_KEY_ON_ERROR,
 	NQ_KEY_LOOP_MARK,
+	NQ_KEY_FILTER,
 	NQ_KEY_COUNT,
 };
 
 struct nq_config_layer {
 	uint32_t set; /* bit 1 << key: the source gave a value */
 	uint32_t values[NQ_KEY_COUNT];
+	const struct nq_filter *filter; /* NQ_KEY_FILTER's; of the state that read it */
 };
 
 /*
@@ -45,7 +47,8 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 /* Pushes a table with every key. */
 void nq_config_push(lua_State *L, const struct nq_settings *settings);
 
-/* config_keys() -> list of { name=, kind="integer"|"boolean"|"verdict", least=, most=, default= }
+/* config_keys() -> list of { name=, kind="integer"|"boolean"|"verdict"|"filter", least=, most=,
+ * default= }
  */
 int nq_config_keys(lua_State *L);
 

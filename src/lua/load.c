@@ -93,6 +93,11 @@ static int handler_call(lua_State *L)
 	packet = &made->packet;
 	if (packet->verdict != NQ_UNDECIDED)
 		return luaL_error(L, "packet already has a verdict");
+	if (handler->settings.filter && !nq_filter_takes(handler->settings.filter, packet)) {
+		packet->verdict = NQ_ACCEPT;
+		lua_pushstring(L, nq_verdict_name(NQ_ACCEPT));
+		return 1;
+	}
 	lua_settop(L, 2);
 	mark = begin_recording(L, 1);
 	/* 3 the list before */

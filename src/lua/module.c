@@ -12,6 +12,7 @@
 #include "lua/args.h"
 #include "lua/build.h"
 #include "lua/config.h"
+#include "lua/filter.h"
 #include "lua/header.h"
 #include "lua/lane.h"
 #include "lua/load.h"
@@ -109,6 +110,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"build", nq_packet_build},
 		{"rewrite", nq_rewrite_make},
 		{"send", nq_send},
+		{"filter", nq_filter_make},
 		{"load", nq_load},
 		{"wrap", nq_wrap},
 		{"run", nq_run},
@@ -133,9 +135,12 @@ int luaopen_nfqueue_core(lua_State *L)
 	nq_queue_register(L);
 	nq_load_register(L);
 	nq_rewrite_register(L);
+	nq_filter_register(L);
 	luaL_newlib(L, functions);
 	lua_pushstring(L, NQ_VERSION);
 	lua_setfield(L, -2, "version");
+	lua_pushboolean(L, nq_pcap_available());
+	lua_setfield(L, -2, "has_pcap");
 	lua_pushvalue(L, -1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &loaded_key);
 	return 1;

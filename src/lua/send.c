@@ -45,10 +45,9 @@ static const uint8_t *check_bytes(lua_State *L, size_t *length)
 	nq_layout_read(&layout, bytes, *length);
 	if (layout.version == 0)
 		refuse(L, "neither IPv4 nor IPv6, or shorter than its IP header");
-	if (layout.version == 4 && layout.cut)
+	if (layout.version == 4 && nq_layout_header_cut(&layout, *length))
 		refuse(L, "its IPv4 header length points outside it");
-	/* An IPv6 header that says 0 stands for itself, or for a jumbogram. */
-	if (layout.total != *length && (layout.total || *length != 40)) {
+	if (layout.total != *length) {
 		lua_pushfstring(L, "its IP header says %d bytes, and there are %d",
 				(int)layout.total, (int)*length);
 		refuse(L, lua_tostring(L, -1));

@@ -25,14 +25,25 @@ local HELP = {
   secctx = "ask for the security context",
   default = "verdict for packets the handler leaves undecided",
   on_error = "verdict for packets whose handler fails",
+  filter = "tcpdump expression: what does not match is accepted without the script",
   loop_mark = "mark of packets the script sends, 0: none",
 }
+
+--- The expression, or nil and libpcap's message.
+local function check_filter(text)
+  if not core.has_pcap then
+    exit.fail(exit.UNAVAILABLE, "option '--filter': " .. select(2, core.filter(text)))
+  end
+  local fine, message = pcall(core.filter, text)
+  return fine and text or nil, not fine and "option '--filter': " .. message:match("%((.*)%)$") or nil
+end
 
 --- Add an option for every configuration key: --max-packets N, --fail-open, --no-gso.
 function options.add_config(parser)
   for _, key in ipairs(core.config_keys()) do
     local name = dashed(key.name)
-    local help = ("%s (default %s)"):format(HELP[key.name] or key.name, tostring(key.default))
+    local default = key.name == "loop_mark" and ("%#x"):format(key.default) or tostring(key.default)
+    local help = ("%s (default %s)"):format(HELP[key.name] or key.name, default)
     if key.kind == "boolean" then
       parser:flag("--" .. name, help):target(key.name):action("store_true")
       parser:flag("--no-" .. name, "the opposite"):target(key.name):action("store_false")
@@ -44,6 +55,8 @@ function options.add_config(parser)
         end
         return value, message and ("option '--%s': %s"):format(name, message)
       end)
+    elseif key.kind == "filter" then
+      parser:option("--" .. name, HELP[key.name]):target(key.name):argname("<expression>"):convert(check_filter)
     else
       parser:option("--" .. name, help):target(key.name):choices({ "accept", "drop" })
     end
