@@ -74,7 +74,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-
 RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
 TEST_PACKAGES = bind9-dnsutils lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
-	netcat-openbsd socat ethtool nginx-light
+	netcat-openbsd socat tcpdump ethtool nginx-light
 # Whose reading and making of packets ours is held against; specs that use them are pending without.
 COMPARE_PACKAGES = python3-scapy tshark
 LINT_PACKAGES = lua-check clang-format cppcheck

@@ -44,6 +44,15 @@ describe("without libpcap", function()
       (lua("print(nfqueue.filter('tcp'))")))
   end)
 
+  it("nfqueue.pcap fails with a message, and touches no file", function()
+    local path = folder .. "/none.pcap"
+    for _, call in ipairs({ "open", "create" }) do
+      assert.are.equal(("nil\tcapture files need libpcap, and %s\t%d"):format(MISSING, ENOTSUP),
+        (lua(("print(nfqueue.pcap.%s(%q))"):format(call, path))))
+    end
+    assert.is_nil(io.open(path))
+  end)
+
   it("the configuration's filter is refused by name", function()
     assert.matches(("bad argument 'filter' to 'new' (filters need libpcap, and %s)"):format(MISSING),
       lua("nfqueue.new(0, print, { filter = 'tcp' })"), 1, true)

@@ -16,6 +16,7 @@ local LINES = {
   edits = "udp.dport = 5353",
   rewrite = "rw(pkt, payload)",
   module = "assert(queue:start())",
+  record = 'local record = assert(nfqueue.pcap.create("/tmp/dropped.pcap"))',
   build = "local syn = nfqueue.build({",
   test = 'assert(handler(pkt) == "drop")',
   spec = 'require("nfqueue.busted")',
@@ -94,6 +95,20 @@ describe("the README", function()
     assert.are.equal(100 + #answer, pass(2, 7, 100 + #sent, "").tcp.ack_seq)
     assert.are.equal(100 + #sent, pass(1, 100 + #answer, 7, "body").tcp.seq)
     assert.accepts(handler, question("\192\0\2\53"))
+  end)
+
+  it("shows how to record what is dropped", function()
+    local path = unit.file("")
+    local handler = assert(nfqueue.load(unit.file((blocks.record:gsub("/tmp/dropped.pcap", path)))))
+    for port, verdict in pairs({ [23] = "drop", [22] = "accept" }) do
+      assert.are.equal(verdict, (handler(nfqueue.packet(nfqueue.build({ ip = { src = "192.0.2.1", dst = "192.0.2.2" },
+        tcp = { sport = 1, dport = port } })))))
+    end
+    local ports = {}
+    for pkt, prefix in assert(nfqueue.pcap.open(path)) do
+      ports[#ports + 1] = prefix .. pkt.tcp.dport
+    end
+    assert.are.same({ "drop23" }, ports)
   end)
 
   it("shows the module", function()

@@ -17,6 +17,10 @@ local nfqueue = {
   filter = core.filter,
 }
 
+--- Capture files: `open(path)` to read, `create(path [, options])` to write; see there.
+-- @table pcap
+nfqueue.pcap = core.pcap
+
 local function flatten_args(args, name_of_call)
   local flat = {}
   for name, value in pairs(args or {}) do

@@ -11,6 +11,7 @@
 #include "host/namespace.h"
 #include "lua/args.h"
 #include "lua/build.h"
+#include "lua/capture.h"
 #include "lua/config.h"
 #include "lua/filter.h"
 #include "lua/header.h"
@@ -139,6 +140,8 @@ int luaopen_nfqueue_core(lua_State *L)
 	luaL_newlib(L, functions);
 	lua_pushstring(L, NQ_VERSION);
 	lua_setfield(L, -2, "version");
+	nq_capture_push(L);
+	lua_setfield(L, -2, "pcap");
 	lua_pushboolean(L, nq_pcap_available());
 	lua_setfield(L, -2, "has_pcap");
 	lua_pushvalue(L, -1);
