@@ -261,6 +261,14 @@ void hostile_refused(struct run *run, const struct nq_packet *packet,
 /* What answers the packet, built and split, each judged; or refused with a reason. */
 void hostile_answer(struct run *run, struct nq_packet *packet);
 
+/* --- injected.c --- */
+
+/* The answers of every kind to the packet as it is rejected, each judged. */
+void hostile_reject(struct run *run, struct nq_packet *packet);
+
+/* The packet sent again: completed, and cut for some link. */
+void hostile_send(struct run *run, const uint8_t *bytes, size_t length);
+
 /* --- samples.c: messages as the kernel makes them --- */
 
 struct message {

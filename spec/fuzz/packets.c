@@ -138,6 +138,8 @@ static void test_random_packets(struct run *run, uint64_t count)
 			packet.wire_length = packet.length - 1 + below(run, 3);
 		}
 		hostile_answer(run, &packet);
+		hostile_reject(run, &packet);
+		hostile_send(run, packet.data, packet.length);
 		hostile_edit(run, &packet);
 		hostile_give_bytes(block);
 	}
