@@ -95,7 +95,12 @@ describe("nfqueue run with a script that records what it drops", function()
       assert.is_truthy(next(queues, next(queues))) -- more than one wrote
     end
     if select(2, net.sh("command -v tcpdump")) then
-      assert.equal(1000, select(2, net.must("tcpdump -nr " .. path .. " 2>/dev/null"):gsub("IP 127.0.0.1", "")))
+      local text, done = net.sh("tcpdump -nr " .. path)
+      if done then
+        assert.equal(1000, select(2, text:gsub("IP 127.0.0.1", "")))
+      else -- in a user namespace there is only one user
+        assert.matches("Couldn't change to 'tcpdump'", text, 1, true)
+      end
     end
   end)
 
@@ -141,7 +146,7 @@ end
 
 it("a full disk costs the records that do not fit, and nothing of the others", function()
   local folder = net.must("mktemp -d")
-  net.must(("mount -t tmpfs -o size=128k none %s"):format(folder))
+  net.must(("mount -t tmpfs -o size=192k none %s && head -c 64K /dev/zero > %s/other"):format(folder, folder))
   finally(function() net.must(("umount -l %s && rmdir %s"):format(folder, folder)) end)
   local path = folder .. "/full.pcap"
   local one, other = assert(nfqueue.pcap.create(path)), assert(nfqueue.pcap.create(path))
@@ -158,7 +163,7 @@ it("a full disk costs the records that do not fit, and nothing of the others", f
   assert.same({ "cannot write " .. path .. ": No space left on device", ENOSPC }, { message, errno })
   assert.is_true(written > 20, written)
   assert.equal(written, #records(path))
-  net.must(("mount -o remount,size=1m %s"):format(folder))
+  net.must(("rm %s/other"):format(folder))
   assert.is_true(write(one, 5000) and write(other, 700))
   local list = records(path)
   assert.same({ written, 5000, 700 }, { #list, #list[#list - 1].packet, #list[#list].packet })
