@@ -504,6 +504,22 @@ describe("nfqueue.pcap.open", function()
   end)
 end)
 
+-- A sanitizer keeps what was freed for a while.
+local measured = os.getenv("NFQUEUE_SANITIZE") and pending or it
+measured("readers and writers that are gone take no memory", function()
+  local path = temporary()
+  local grown = unit.growth(2000, function()
+    local writer <close> = assert(nfqueue.pcap.create(path))
+    writer:write(nfqueue.packet(UDP4))
+    nfqueue.pcap.create(path, { linktype = "raw" })
+    nfqueue.pcap.create("/nowhere/x")
+    local reader <close> = assert(nfqueue.pcap.open(path))
+    assert(reader:read() and not reader:read())
+    nfqueue.pcap.open("/nowhere")
+  end)
+  assert.is_true(grown < 1024, grown)
+end)
+
 describe("readers and writers", function()
   it("are closed once, by close, a to-be-closed variable and the collector", function()
     local path = temporary()

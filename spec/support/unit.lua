@@ -31,6 +31,26 @@ function unit.cleanup()
   files = {}
 end
 
+--- Call the function so many times: by how many kilobytes the process has grown since the first tenth.
+function unit.growth(rounds, fn)
+  local function resident()
+    local file = assert(io.open("/proc/self/statm"))
+    local pages = tonumber(file:read("a"):match("^%d+ (%d+)"))
+    file:close()
+    return 4 * pages
+  end
+  local start
+  for i = 1, rounds do
+    fn(i)
+    if i == rounds // 10 then
+      collectgarbage()
+      start = resident()
+    end
+  end
+  collectgarbage()
+  return resident() - start
+end
+
 --- Values that are no packet, queue or handler, by name.
 function unit.foreigners()
   local nothing = nil

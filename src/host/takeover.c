@@ -52,8 +52,9 @@ int nq_loop_take_over(struct nq_loop *loop)
 			report_culprit(&loop->packet);
 			nq_loop_settle_error(loop);
 			loop->current = NULL;
-			nq_batch_doubt(&loop->batch);
 		}
+		/* Also what the filter passed by: it may have been decided and sent. */
+		nq_batch_doubt(&loop->batch);
 		loop->filled = filled;
 	}
 	error = nq_loop_judge_received(loop);
