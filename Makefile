@@ -101,7 +101,7 @@ test: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
 
 # Programs that specs use.
-support: $(BUILD)/support/relay
+support: $(BUILD)/support/relay $(BUILD)/threads
 
 $(BUILD)/support/%: spec/support/%.c
 	@mkdir -p $(@D)
@@ -134,6 +134,12 @@ asan: deps-test
 	@$(MAKE) --no-print-directory hostile replay BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
 	@NFQUEUE_BUILD=build/asan NFQUEUE_SANITIZE=1 $(LUA) spec/run.lua $(SPECS)
+
+# Tables under several threads, on a build that watches who touches what without a lock.
+tsan: deps-build
+	@$(MAKE) --no-print-directory build/tsan/threads BUILD=build/tsan CFLAGS="-O1 -g" HARDENING= \
+		EXTRA_CFLAGS=-fsanitize=thread EXTRA_LDFLAGS=-fsanitize=thread
+	@TSAN_OPTIONS=halt_on_error=1 build/tsan/threads stress
 
 deps-guest: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) \
 	$(shell spec/guest/run --packages)
@@ -199,6 +205,18 @@ fuzz-corpus: deps-fuzz
 replay: targets
 	@BUILD=$(BUILD) sh spec/fuzz/run.sh replay $(TARGETS)
 
+TABLE_OBJECTS = $(filter $(BUILD)/obj/table/% $(BUILD)/obj/packet/%,$(OBJECTS))
+
+$(BUILD)/threads: $(wildcard spec/threads/*.c) spec/threads/threads.h $(TABLE_OBJECTS)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^)
+
+# Resident memory of tables while everything in them comes and goes, for ten minutes.
+churn: deps-build
+	@$(MAKE) --no-print-directory -s $(BUILD)/threads
+	@$(BUILD)/threads churn 600
+
 $(BUILD)/bench/plain: spec/bench/plain.c
 	@mkdir -p $(@D)
 	$(say) LINK $@
@@ -230,6 +248,12 @@ compare: deps-compare
 	@LUA_PATH="lua/?.lua;lua/?/init.lua;spec/?.lua;;" LUA_CPATH="$(BUILD)/lib/?.so;;" \
 		$(LUA) spec/compare/run.lua $(BUILD)/compare $(COLLECTIONS)
 
+# Stores, buckets and sets: nanoseconds an operation, alone and with other threads; a million entries.
+bench-tables: deps-test
+	@$(MAKE) --no-print-directory all $(BUILD)/threads
+	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/shared.lua
+	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/sets.lua
+
 # --- Installation ---------------------------------------------------------------------------------------
 
 LUA_FILES = $(shell cd lua && find nfqueue -name '*.lua')
@@ -254,5 +278,5 @@ clean:
 	rm -rf build
 
 .PHONY: FORCE all deps deps-build deps-demo deps-test deps-compare deps-lint deps-fuzz deps-guest demo support test test-guest \
-	lint asan hostile targets fuzz fuzz-corpus replay bench compare install \
+	lint asan tsan hostile targets fuzz fuzz-corpus replay churn bench bench-tables compare install \
 	uninstall dist clean
