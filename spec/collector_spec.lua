@@ -118,6 +118,34 @@ local OPERATIONS = {
     local problem = unit.message(nfqueue.build, { ip = ip, tcp = { [fresh("dprot")] = 1 } })
     assert(problem == "unknown key 'tcp.dprot' to 'build'")
   end,
+  ["keeps values in stores and takes from buckets"] = function()
+    local store = nfqueue.shared(fresh("collector"), { [fresh("max_bytes")] = 1 << 20 })
+    for i = 1, 5 do
+      store:set(fresh("key " .. i), long(i), 1000)
+      store:add(fresh("number"), i)
+      assert(store:get("key " .. i) == long(i) and store:incr(fresh("number"), 0) == 1)
+    end
+    assert(#store:keys() == 6 and store:stats().keys == 6)
+    assert(unit.message(store.set, store, fresh("key"), {}):find("bad argument 'value' to 'set'", 1, true))
+    assert(select(2, store:set("key", ("x"):rep(1 << 20))):find("does not fit", 1, true))
+    store:flush()
+    local bucket = nfqueue.bucket(fresh("collector"), { [fresh("rate")] = 1000 })
+    assert(bucket:take(fresh("key")) and tostring(bucket) == "bucket 'collector'")
+  end,
+  ["makes, loads and searches sets"] = function()
+    local path = unit.file("10.0.0.0/8 " .. fresh("loaded") .. "\n")
+    for i = 1, 3 do
+      assert(nfqueue.cidrset({ [fresh("name")] = "collector" .. i, fresh("::1") }):find(fresh("::1")) == true)
+      local set = nfqueue.cidrset({ [fresh("192.0.2.0/24")] = fresh("value") })
+      assert(set:find(fresh("192.0.2.1")) == "value" and set:load(fresh(path)) == 1)
+      assert(set:find(fresh("10.1.2.3")) == "loaded")
+      assert(select(2, set:load(fresh("/nowhere/list"))):find("cannot read", 1, true))
+      local names = nfqueue.domainset({ fresh("example.com"), fresh("*.example.org") })
+      assert(names:has(fresh("www.example.com")) and #names == 2)
+    end
+    assert(unit.message(nfqueue.cidrset, { fresh("10.0.0.1/8") }):find("10.0.0.0/8?", 1, true))
+    assert(unit.message(nfqueue.domainset, { "example.com", fresh("a..b") }):find("empty label", 1, true))
+  end,
   ["loads and applies handlers"] = function()
     local path = unit.file([[
       local args = ...

@@ -15,6 +15,10 @@ local nfqueue = {
   rewrite = core.rewrite,
   send = core.send,
   filter = core.filter,
+  shared = core.shared,
+  bucket = core.bucket,
+  cidrset = core.cidrset,
+  domainset = core.domainset,
 }
 
 --- Capture files: `open(path)` to read, `create(path [, options])` to write; see there.

@@ -22,6 +22,7 @@
 #include "lua/rewrite.h"
 #include "lua/run.h"
 #include "lua/send.h"
+#include "lua/tables.h"
 
 static const char loaded_key;
 
@@ -114,6 +115,11 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"filter", nq_filter_make},
 		{"load", nq_load},
 		{"wrap", nq_wrap},
+		{"shared", nq_store_open},
+		{"bucket", nq_bucket_open},
+		{"cidrset", nq_cidrset_open},
+		{"domainset", nq_domainset_open},
+		{"tables_clock", nq_tables_clock},
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},
 		{"config_keys", nq_config_keys},
@@ -137,6 +143,7 @@ int luaopen_nfqueue_core(lua_State *L)
 	nq_load_register(L);
 	nq_rewrite_register(L);
 	nq_filter_register(L);
+	nq_tables_register(L);
 	luaL_newlib(L, functions);
 	lua_pushstring(L, NQ_VERSION);
 	lua_setfield(L, -2, "version");

@@ -12,6 +12,7 @@
 #include "lua/args.h"
 #include "lua/module.h"
 #include "lua/queue.h"
+#include "lua/tables.h"
 
 /*
  * What threads need, without Lua values: it crosses states and a fork. The table it is read from:
@@ -30,7 +31,8 @@ struct plan {
 	struct nq_config_layer config;
 	uint16_t *queues;
 	unsigned queue_count, threads;
-	struct nq_registry *registry; /* of the process that judges */
+	struct nq_registry *registry; /* of this run: what scripts find by its number */
+	struct nq_registry *tables;   /* of the state that starts: what they find by name */
 	const struct nq_raw *raw;     /* of the process that opened the sockets */
 	/* nfqueue.run only: the state that waits, for its interpreter's Ctrl-C. */
 	lua_State *host;
@@ -52,6 +54,7 @@ static void free_plan(struct plan *plan)
 	free(plan->path);
 	free(plan->cpath);
 	free(plan->queues);
+	nq_registry_release(plan->tables);
 }
 
 static int plan_gc(lua_State *L)
@@ -141,6 +144,8 @@ static struct plan *read_plan(lua_State *L)
 	lua_setfield(L, -2, "__gc");
 	lua_setmetatable(L, -2);
 	nq_arg_table(L, 1, "run", "plan");
+	plan->tables = nq_tables_get(L)->registry;
+	nq_registry_hold(plan->tables);
 	lua_getfield(L, 1, "script");
 	nq_arg_string(L, -1, "run", "script", NULL);
 	plan->script = copy_string(L, -1);
@@ -214,6 +219,7 @@ static int load_state(lua_State *L)
 	set_paths(L, plan);
 	luaL_requiref(L, "nfqueue.core", luaopen_nfqueue_core, 0);
 	nq_state_get(L)->registry = plan->registry;
+	nq_tables_attach(L, plan->tables, 0);
 	lua_settop(L, 2);
 	nq_state_get(L)->raw = plan->raw;
 	push_args(L, plan);
