@@ -237,6 +237,7 @@ bench: deps-test
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/loop $(BUILD)/bench/flood
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/packet.lua
+	@$(MAKE) --no-print-directory bench-tables
 
 # Debian source packages with captures; 176 MB are fetched once, into $(BUILD)/compare.
 COLLECTIONS ?= tcpdump wireshark tcpflow ndpi

@@ -4,6 +4,7 @@ local datagram = require("support.datagram")
 local net = require("support.net")
 local nfqueue = require("nfqueue")
 require("nfqueue.busted")
+local core = require("nfqueue.core")
 local readme = require("support.readme")
 local unit = require("support.unit")
 
@@ -11,6 +12,7 @@ local all = readme.lua_blocks()
 
 -- The snippets by a line that only one of them has.
 local LINES = {
+  shared = 'local hits = nfqueue.shared("hits")',
   handler = 'local resolver = "192.0.2.53"',
   table_form = "local args = ... -- strings from the command line",
   edits = "udp.dport = 5353",
@@ -109,6 +111,26 @@ describe("the README", function()
       ports[#ports + 1] = prefix .. pkt.tcp.dport
     end
     assert.are.same({ "drop23" }, ports)
+  end)
+
+  it("shows what queues share", function()
+    local list = unit.file("ads.example\n")
+    local handler = assert(nfqueue.load(unit.file(blocks.shared), { list = list }))
+    local function from(source)
+      return nfqueue.packet(nfqueue.build({ ip = { src = source, dst = "192.0.2.1" }, udp = { sport = 1, dport = 2 } }))
+    end
+    local verdicts = { accept = 0, drop = 0 }
+    core.tables_clock(1000)
+    for _ = 1, 250 do
+      local verdict = handler(from("192.0.2.99"))
+      verdicts[verdict] = verdicts[verdict] + 1
+      assert.accepts(handler, from("10.1.2.3"))
+    end
+    assert.are.same({ accept = 200, drop = 50 }, verdicts)
+    assert.are.equal(50, nfqueue.shared("hits"):get("192.0.2.99"))
+    assert.is_nil(nfqueue.shared("hits"):get("10.1.2.3"))
+    assert.is_true(nfqueue.domainset({ name = "ads" }):has("www.ads.example"))
+    core.tables_clock()
   end)
 
   it("shows the module", function()

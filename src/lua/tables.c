@@ -338,8 +338,8 @@ void nq_tables_known(lua_State *L, int index, const char *function, const char *
 	while (lua_next(L, index)) {
 		const char *const *name = known;
 
-		while (*name && (lua_type(L, -2) != LUA_TSTRING ||
-				 strcmp(*name, lua_tostring(L, -2)) != 0))
+		while (*name &&
+		       (lua_type(L, -2) != LUA_TSTRING || strcmp(*name, lua_tostring(L, -2)) != 0))
 			name++;
 		if (!*name) {
 			luaL_tolstring(L, -2, NULL);

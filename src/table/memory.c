@@ -94,9 +94,11 @@ void *nq_block_resize(void *block, size_t count, size_t size)
 			return NULL;
 		advise(head, bytes);
 	} else {
-		head = realloc(head, bytes);
-		if (!head)
+		struct head *moved = realloc(head, bytes);
+
+		if (!moved)
 			return NULL;
+		head = moved;
 	}
 	head->size = bytes;
 	return head + 1;
