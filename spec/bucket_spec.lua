@@ -72,6 +72,12 @@ describe("a bucket", function()
       assert.is_true(bucket:take("key", 0.1))
     end
     assert.is_false(bucket:take("key", 0.1))
+    -- Two tenths from three leave a little less than one: rounding takes no token away.
+    bucket = new({ rate = 1, burst = 0.3 })
+    for _ = 1, 3 do
+      assert.is_true(bucket:take("key", 0.1))
+    end
+    assert.is_false(bucket:take("key", 0.1))
   end)
 
   it("is not cheated of tokens by asking too early, in whatever steps time goes", function()
@@ -118,6 +124,11 @@ describe("a bucket", function()
     assert.equal(0, drain(bucket, "key"))
     core.tables_clock(101)
     assert.equal(1, drain(bucket, "key"))
+    assert.is_true(bucket:take("other", 2))
+    core.tables_clock(50)
+    assert.equal(3, drain(bucket, "other")) -- what there was is still there
+    core.tables_clock(102)
+    assert.equal(1, drain(bucket, "other"))
   end)
 
   it("is one of its own for each key, of any bytes and length", function()

@@ -17,9 +17,9 @@ local function new(options)
 end
 
 --- What a process of its own prints.
-local function run_alone(text)
+local function run_alone(text, before)
   local head = "package.path, package.cpath = %q, %q\nlocal nfqueue = require('nfqueue')\n"
-  return net.must(net.lua .. " " .. unit.file(head:format(package.path, package.cpath) .. text))
+  return net.must((before or "") .. net.lua .. " " .. unit.file(head:format(package.path, package.cpath) .. text))
 end
 
 local function sorted(list)
@@ -325,6 +325,21 @@ describe("a shared store", function()
       end
     end)
 
+    it("keeps what is used among few large values, wherever they lie", function()
+      local store = new({ max_bytes = 1 << 20 })
+      store:set("hot", ("h"):rep(30000))
+      for i = 1, 200 do
+        store:set(("key %d"):format(i), ("v"):rep(30000))
+        assert.is_string(store:get("hot"))
+        assert.is_string(store:get(("key %d"):format(i)))
+      end
+      local stats = store:stats()
+      assert.equal(201 - stats.keys, stats.evicted)
+      for i = 201 - stats.keys + 2, 200 do -- the latest
+        assert.is_string(store:get(("key %d"):format(i)), i)
+      end
+    end)
+
     it("takes values of all sizes up to half of it, and stays within its bound", function()
       local store = new({ max_bytes = 100000 })
       math.randomseed(7)
@@ -532,6 +547,20 @@ describe("a shared store", function()
     ]])
     assert.equal("false\tshared store is closed\nshared store (closed)\tfalse\tbucket is closed\n"
       .. "false\tcidrset is closed", (output:gsub("[^\t\n]+:%d+: ", "")))
+  end)
+end)
+
+describe("memory that is not there", function()
+  it("is told of, not died of", function()
+    if os.getenv("NFQUEUE_SANITIZE") then
+      return pending("a sanitizer needs more memory than the limit")
+    end
+    assert.equal("nil\tcannot make shared store 'large': Cannot allocate memory\t12\n"
+      .. "nil\tcannot make bucket 'large': Cannot allocate memory\t12\ntrue", run_alone([[
+        print(nfqueue.shared("large", { max_bytes = 1 << 36 }))
+        print(nfqueue.bucket("large", { rate = 1, max = 1 << 26 }))
+        print(nfqueue.shared("small"):set("key", 1))
+      ]], "ulimit -v 1000000; "))
   end)
 end)
 

@@ -20,7 +20,7 @@ describe("tables under several threads", function()
     local output = run("stress")
     for _, what in ipairs({
       "no increment is lost", "of all that add, one does", "values are whole while entries come and go",
-      "no token is given twice", "searches go on while the content is replaced",
+      "what was used longest ago goes first", "no token is given twice", "searches go on while the content is replaced",
       "what did not change is not read again", "tables are found by name",
     }) do
       assert.matches("ok: " .. what .. "\n", output .. "\n", 1, true)

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "table/lru_parts.h"
 #include "threads.h"
 
 enum { THREADS = 4, ROUNDS = 20000 };
@@ -26,11 +27,27 @@ static void count_up(void *context, unsigned number)
 		CHECK(nq_store_incr(context, "count", 5, &one, 0, &threads_clock, &result) == 0);
 }
 
+/* Each key is made by one of them, while the others want to. */
+static void begin_counts(void *context, unsigned number)
+{
+	struct nq_value one = {.kind = NQ_VALUE_INTEGER, .integer = 1};
+	struct nq_value result;
+
+	(void)number;
+	for (int i = 0; i < ROUNDS; i++)
+		CHECK(nq_store_incr(context, &i, sizeof(i), &one, 0, &threads_clock, &result) == 0);
+}
+
 static void test_incr(void)
 {
-	struct nq_store *store = threads_store(1 << 20);
+	struct nq_store *store = threads_store(4 << 20);
 	struct nq_value value;
 
+	threads_run(THREADS, begin_counts, store);
+	for (int i = 0; i < ROUNDS; i++) {
+		CHECK(nq_store_get(store, &i, sizeof(i), &threads_clock, &value, NULL, 0));
+		CHECK(value.integer == THREADS);
+	}
 	threads_run(THREADS, count_up, store);
 	CHECK(nq_store_get(store, "count", 5, &threads_clock, &value, NULL, 0));
 	CHECK(value.kind == NQ_VALUE_INTEGER && value.integer == THREADS * ROUNDS);
@@ -140,6 +157,55 @@ static void test_eviction(void)
 	nq_store_stats(store, &stats);
 	CHECK(stats.entries == 0 && stats.bytes == 0);
 	nq_table_release((struct nq_table *)store);
+}
+
+/* --- The order of use, by one thread --- */
+
+static struct nq_lru_key key_of(const struct nq_lru *lru, const uint64_t *number)
+{
+	return nq_lru_key_make(lru, number, sizeof(*number));
+}
+
+/* Whether it is there, which makes it the newest. */
+static bool use(struct nq_lru *lru, uint64_t number)
+{
+	struct nq_lru_key key = key_of(lru, &number);
+	bool found = nq_lru_find(lru, &key) != NULL;
+
+	nq_lru_unlock(lru, &key);
+	return found;
+}
+
+static void insert(struct nq_lru *lru, uint64_t number)
+{
+	struct nq_lru_key key = key_of(lru, &number);
+	struct nq_lru_entry *entry = nq_lru_make(lru, &key, 0);
+
+	CHECK(entry && !nq_lru_find(lru, &key));
+	nq_lru_insert(lru, &key, entry);
+	nq_lru_unlock(lru, &key);
+}
+
+/* With several stripes, and a count of insertions that begins anew among them. */
+static void test_order(void)
+{
+	enum { BLOCKS = 8192, HOT = 100 };
+	struct nq_lru *lru = nq_lru_new(BLOCKS);
+
+	CHECK(lru && nq_lru_stripes(lru) > 1);
+	atomic_store(&lru->tick, (uint32_t)-BLOCKS);
+	for (uint64_t i = 0; i < 3 * (uint64_t)BLOCKS; i++) {
+		insert(lru, i);
+		if (i % 1000 != 999)
+			continue;
+		for (uint64_t hot = 0; hot < HOT; hot++)
+			CHECK(use(lru, hot));
+		/* All others are there that were inserted since the table was full. */
+		for (uint64_t k = 0; k < BLOCKS - HOT; k += 500)
+			CHECK(k > i || use(lru, i - k));
+		CHECK(i < 2 * (uint64_t)BLOCKS || !use(lru, HOT));
+	}
+	nq_lru_free(lru);
 }
 
 /* --- Buckets --- */
@@ -263,6 +329,23 @@ static void test_replacement(void)
 	unlink(searched.paths[1]);
 }
 
+/* What tells one version of a file from another. */
+static void test_versions(void)
+{
+	const struct nq_list_source one = {1, 2, 3, 4, 5, true};
+	struct nq_list_source others[6] = {one, one, one, one, one, one};
+
+	CHECK(nq_list_same(&one, &others[0]));
+	others[0].device++;
+	others[1].inode++;
+	others[2].size++;
+	others[3].modified++;
+	others[4].changed++;
+	others[5].stable = false;
+	for (unsigned i = 0; i < 6; i++)
+		CHECK(!nq_list_same(&one, &others[i]) && !nq_list_same(&others[i], &one));
+}
+
 /* A list that nobody touched for a while is not read again, one that somebody touched is. */
 static void test_unchanged(void)
 {
@@ -273,6 +356,7 @@ static void test_unchanged(void)
 	const char *failed;
 	const void *content;
 
+	test_versions();
 	write_lists(&searched);
 	CHECK(nq_set_load(searched.cidrset, paths, 2, &list, &failed) == 0);
 	content = atomic_load(&searched.cidrset->content);
@@ -337,6 +421,7 @@ int threads_stress(void)
 		{"no increment is lost", test_incr},
 		{"of all that add, one does", test_add},
 		{"values are whole while entries come and go", test_eviction},
+		{"what was used longest ago goes first", test_order},
 		{"no token is given twice", test_bucket},
 		{"searches go on while the content is replaced", test_replacement},
 		{"what did not change is not read again", test_unchanged},

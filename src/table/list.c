@@ -115,16 +115,6 @@ int nq_list_look(const char *path, struct nq_list_source *source)
 	return result;
 }
 
-static ssize_t read_some(int fd, char *buffer, size_t capacity)
-{
-	ssize_t count;
-
-	do
-		count = read(fd, buffer, capacity);
-	while (count < 0 && errno == EINTR);
-	return count < 0 ? -errno : count;
-}
-
 /* `buffer` holds NQ_LIST_LINE bytes and the first part of a line at its start. */
 static int read_lines(int fd, char *buffer, nq_list_parse *parse, void *context,
 		      struct nq_list *list)
@@ -132,13 +122,14 @@ static int read_lines(int fd, char *buffer, nq_list_parse *parse, void *context,
 	size_t filled = 0;
 
 	for (;;) {
-		ssize_t count = read_some(fd, buffer + filled, NQ_LIST_LINE - filled);
+		/* A signal interrupts the wait for a pipe's writer alone, and is meant to. */
+		ssize_t count = read(fd, buffer + filled, NQ_LIST_LINE - filled);
 		const char *newline;
 		size_t whole;
 		int result;
 
 		if (count < 0)
-			return (int)count;
+			return -errno;
 		filled += (size_t)count;
 		if (count == 0)
 			return filled ? parse(context, buffer, filled, list) : 0;
