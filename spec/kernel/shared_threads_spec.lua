@@ -143,7 +143,7 @@ describe("queues in threads of their own", function()
     local one = memory_with(list, count, "name=hosts")
     local four = memory_with(list, count, "")
     if not os.getenv("NFQUEUE_SANITIZE") then
-      assert.is_true(four - one > 8000, ("%d KB with one copy, %d KB with four"):format(one, four))
+      assert.is_true(four - one > 7000, ("%d KB with one copy, %d KB with four"):format(one, four))
     end
   end)
 

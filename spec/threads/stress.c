@@ -403,11 +403,46 @@ static void open_and_close(void *context, unsigned number)
 	}
 }
 
+/* The store "x" of the registry for a script of this generation; releases it again. */
+static struct nq_table *get_table(struct nq_registry *registry, unsigned generation,
+				  size_t max_bytes, int wanted)
+{
+	struct nq_store_options options = {.max_bytes = max_bytes};
+	struct nq_table *table = NULL;
+
+	CHECK(nq_registry_get(registry, &nq_store_class, "x", generation, &options, &table) ==
+	      wanted);
+	nq_table_release(table);
+	return table;
+}
+
+/* A script that is loaded anew may ask for other sizes; what asks for the same keeps what is there.
+ */
+static void test_generations(struct nq_registry *registry)
+{
+	struct nq_table *first = get_table(registry, 0, 8192, 0);
+	struct nq_table *second;
+
+	CHECK(get_table(registry, 0, 8192, 0) == first && get_table(registry, 0, 0, 0) == first);
+	CHECK(get_table(registry, 0, 9000, -EEXIST) == first);
+	CHECK(get_table(registry, 1, 8192, 0) == first);
+	/* It is the new script's now, and the old one takes what there is. */
+	CHECK(get_table(registry, 1, 9000, -EEXIST) == first);
+	CHECK(get_table(registry, 0, 9000, 0) == first);
+	nq_table_hold(first);
+	second = get_table(registry, 2, 9000, 0);
+	CHECK(second != first && get_table(registry, 1, 8192, 0) == second);
+	/* Who holds the old one keeps it. */
+	CHECK(nq_store_max_bytes((struct nq_store *)first) == 8192);
+	nq_table_release(first);
+}
+
 static void test_registry(void)
 {
 	struct nq_registry *registry = nq_registry_new();
 
 	CHECK(registry);
+	test_generations(registry);
 	threads_run(THREADS, open_and_close, registry);
 	nq_registry_release(registry);
 }

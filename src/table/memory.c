@@ -20,7 +20,7 @@ _Static_assert(sizeof(struct head) == 64, "the head is a cache line");
 #else
 #define MAPPED ((size_t)128 << 10)
 #endif
-#define HUGE ((size_t)2 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static size_t size_of(size_t count, size_t size)
 {
@@ -35,7 +35,7 @@ static size_t size_of(size_t count, size_t size)
 static void advise(void *head, size_t size)
 {
 #ifdef MADV_HUGEPAGE
-	if (size >= HUGE)
+	if (size >= HUGE_PAGE)
 		(void)madvise(head, size, MADV_HUGEPAGE); /* without them it is only slower */
 #else
 	(void)head;

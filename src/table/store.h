@@ -14,7 +14,7 @@
 #include "table/value.h"
 
 #define NQ_STORE_BYTES_LEAST 4096
-#define NQ_STORE_BYTES_MOST ((size_t)1 << 36)
+#define NQ_STORE_BYTES_MOST ((size_t)1 << (sizeof(size_t) == 8 ? 36 : 30))
 #define NQ_STORE_BYTES ((size_t)16 << 20) /* when nothing else is asked for */
 
 struct nq_store;
