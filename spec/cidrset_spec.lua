@@ -102,11 +102,12 @@ describe("an address set", function()
     local random = math.random
 
     --- Bytes that often begin alike, with the bits from `length` on cleared.
-    local function some_bytes(size, length)
+    local function some_bytes(size, length, spread)
       local bytes = {}
       for i = 1, size do
         local kind = random(10)
-        bytes[i] = kind <= 3 and 0 or kind <= 5 and 255 or random(0, kind <= 8 and 3 or 255)
+        bytes[i] = (spread and i <= 4 or kind > 8) and random(0, 255) or kind <= 3 and 0 or kind <= 5 and 255
+          or random(0, 3)
       end
       for bit = length, size * 8 - 1 do
         bytes[bit // 8 + 1] = bytes[bit // 8 + 1] & ~(128 >> bit % 8)
@@ -129,29 +130,55 @@ describe("an address set", function()
       return (("%x:"):rep(8):sub(1, -2):format(string.unpack(">I2I2I2I2I2I2I2I2", bytes)))
     end
 
-    for _, case in ipairs({ -- prefixes, different values, the longest prefix of each family
-      { 1, 5, 32, 128 }, { 30, 5, 32, 128 }, { 300, 3, 32, 128 }, { 300, 300, 32, 64 }, { 9000, 5, 32, 64 },
-      { 9000, 5000, 32, 128 }, { 9000, 5, 16, 32 },
+    --- The first or last address of a prefix, or the one before or behind it.
+    local function at_end(bytes, length)
+      local list = { bytes:byte(1, -1) }
+      local last = random(2) == 1
+      for bit = length, last and #bytes * 8 - 1 or -1 do
+        list[bit // 8 + 1] = list[bit // 8 + 1] | 128 >> bit % 8
+      end
+      if random(2) == 1 then
+        local carry, at = last and 1 or -1, #list
+        while carry ~= 0 and at > 0 do
+          list[at] = list[at] + carry
+          carry = list[at] > 255 and 1 or list[at] < 0 and -1 or 0
+          list[at] = list[at] & 255
+          at = at - 1
+        end
+      end
+      return string.char(table.unpack(list))
+    end
+
+    for _, case in ipairs({ -- prefixes, different values, the longest prefix of each family, over all addresses
+      { 1, 5, 32, 128 }, { 30, 5, 32, 128 }, { 300, 3, 32, 128 }, { 300, 300, 32, 64 }, { 9000, 5, 32, 64, true },
+      { 9000, 5000, 32, 128, true }, { 9000, 5, 16, 32 }, { 20000, 2, 32, 64, true },
     }) do
       it(("with %d prefixes of at most %d and %d bits and %d values"):format(case[1], case[3], case[4], case[2]),
         function()
           local seed = os.time() + case[1]
           math.randomseed(seed)
-          local entries, lists = {}, { [4] = {}, [16] = {} }
-          for _ = 1, case[1] do
+          local entries, lists, ends = {}, { [4] = {}, [16] = {} }, {}
+          for i = 1, case[1] do
             local size = random(2) == 1 and 4 or 16
-            local length = random(0, size == 4 and case[3] or case[4])
-            local bytes = some_bytes(size, length)
+            -- Most are long, so that not all is covered.
+            local most = size == 4 and case[3] or case[4]
+            local length = random(4) == 1 and random(0, most) or random(most // 2, most)
+            local bytes = some_bytes(size, length, case[5])
             local value = random(case[2])
             value = value % 3 == 0 and ("value %d"):format(value) or value % 7 == 0 and false or value
             lists[size][length] = lists[size][length] or {}
             lists[size][length][bytes] = value
             entries[print_address(bytes) .. "/" .. length] = value
+            ends[i] = { bytes, length }
           end
           local set = nfqueue.cidrset(entries)
-          for _ = 1, 3000 do
+          for i = 1, 2000 do
             local size = random(2) == 1 and 4 or 16
-            local address = some_bytes(size, size * 8)
+            local address = some_bytes(size, size * 8, case[5])
+            if i % 2 == 0 then
+              address = at_end(table.unpack(ends[random(#ends)]))
+              size = #address
+            end
             local wanted
             for length = size * 8, 0, -1 do
               local values = lists[size][length]
@@ -164,6 +191,26 @@ describe("an address set", function()
             assert.equal(wanted, set:find(print_address(address)), label)
           end
         end)
+    end
+
+    for _, count in ipairs({ 255, 256, 65535, 65536 }) do
+      it(("with %d different values"):format(count), function()
+        for _, form in ipairs({ "10.%d.%d.%d", "2001:db8:%x:%x::/64", "2001:db8::%x:%x:%x" }) do
+          local parts = form:find("/64", 1, true) and 2 or 3
+          local function name(i)
+            return form:format(table.unpack({ i >> 16, i >> 8 & 255, i & 255 }, 4 - parts))
+          end
+          local entries = {}
+          for i = 1, count do
+            entries[name(i)] = i
+          end
+          local set = nfqueue.cidrset(entries)
+          for i = 1, count, count > 1000 and 97 or 1 do
+            assert.equal(i, set:find((name(i):gsub("/64", ""))))
+          end
+          assert.equal(count, set:find((name(count):gsub("/64", ""))))
+        end
+      end)
     end
   end)
 
