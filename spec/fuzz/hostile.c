@@ -1,7 +1,7 @@
 /*
  * Hostile bytes into what the packet path is made of: messages into nq_message_read, packets into
  * nq_layout_read and the edits, decisions through nq_batch into a socket, texts into what reads
- * lists.
+ * lists; what keeps packets.
  *
  * Build it with AddressSanitizer and UBSan (make asan): every input lies in a heap block of exactly
  * its size. Beyond "does not crash" it checks what the headers promise, against readers and sums of
@@ -27,6 +27,7 @@ int main(int argc, char **argv)
 	hostile_test_packets(&run, percent);
 	hostile_test_batches(&run, percent);
 	hostile_test_tables(&run, percent);
+	hostile_test_keeping(&run, percent);
 	free(run.spare);
 	printf("hostile: %" PRIu64 " messages (%" PRIu64 " packets, %" PRIu64 " answers, %" PRIu64
 	       " ignored, %" PRIu64 " broken), %" PRIu64 " random packets, %" PRIu64

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "host/clock.h"
 
 static const char *const names[] = {"debug", "info", "warn", "error"};
 
@@ -89,11 +90,8 @@ void nq_log(enum nq_log_level level, const char *format, ...)
 
 bool nq_log_allow(struct nq_log_limit *limit, double burst, uint64_t *suppressed)
 {
-	struct timespec time;
-	int64_t now;
+	int64_t now = nq_clock_now();
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	now = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 	if (!limit->started) {
 		limit->started = true;
 		limit->tokens = burst;
