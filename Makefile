@@ -232,9 +232,15 @@ $(BUILD)/bench/flood: spec/bench/flood.c
 	$(say) LINK $@
 	$(Q)$(CC) -D_GNU_SOURCE -O2 -o $@ $<
 
+$(BUILD)/bench/lateness: spec/bench/lateness.c
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -D_GNU_SOURCE -O2 -pthread -o $@ $<
+
 # CPU time per packet beside a plain C loop, and of single operations beside string.unpack and scapy.
 bench: deps-test
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/loop $(BUILD)/bench/flood
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/plain $(BUILD)/bench/loop $(BUILD)/bench/flood \
+		$(BUILD)/bench/lateness
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/run.lua
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/bench/packet.lua
 	@$(MAKE) --no-print-directory bench-tables

@@ -67,6 +67,34 @@ local OPERATIONS = {
       assert(pkt.secctx == long(i + 10) and pkt.l2header == long(i + 20))
     end
   end,
+  ["holds, delays and times"] = function()
+    local handler = assert(nfqueue.load(unit.file([[
+      local nfqueue = require("nfqueue")
+      return function(pkt)
+        if pkt.mark == 1 then
+          return pkt:delay(1)
+        end
+        pkt:hold(2)
+        local udp = pkt.udp
+        nfqueue.after(pkt.mark / 8, function()
+          udp.dport = 5353
+          pkt:accept()
+        end)
+        nfqueue.every(0.25, function(timer) return timer:cancel() end)
+      end]])))
+    local packets = {}
+    for i = 1, 5 do
+      packets[i] = nfqueue.packet(fresh(UDP), { mark = i, secctx = fresh("label") })
+      assert(handler(packets[i]) == (i == 1 and "delay" or "hold"))
+    end
+    handler(nfqueue.packet(fresh(UDP))) -- of which nobody knows
+    assert(handler:advance(3) == nil)
+    for i, pkt in ipairs(packets) do
+      assert(pkt.secctx == "label" and #pkt.sent == #UDP and (i == 1 or pkt.udp.dport == 5353))
+    end
+    handler(nfqueue.packet(fresh(UDP))) -- still held when the handler goes
+    nfqueue.after(1, print):cancel()
+  end,
   ["keeps methods without their packet"] = function()
     local accept, bytes = nfqueue.packet("").accept, nfqueue.packet("").bytes
     local pkt = nfqueue.packet(fresh(UDP))

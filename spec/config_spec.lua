@@ -8,7 +8,8 @@ local message = unit.message
 local function handler() end
 local SCRIPT = "return function() end"
 
--- DESIGN, Configuration: key, default, right values (numbers: both bounds), and values out of range.
+-- DESIGN, Configuration: key, default, right values (numbers: both bounds), values out of range, and what is of a
+-- wrong type where that is not as for others.
 local KEYS = {
   { "max_packets", 4096, { 1, 4096, 65536, 2.0 }, { 0, 65537, -1, math.maxinteger } },
   { "buffer_size", 10 << 20, { 4096, 1 << 30 }, { 4095, (1 << 30) + 1, -1 } },
@@ -20,11 +21,13 @@ local KEYS = {
   { "secctx", false, { true, false } },
   { "default", "accept", { "accept", "drop" }, { "", "Accept", "modify", "again" } },
   { "on_error", "drop", { "accept", "drop" }, { "", "DROP", "requeue" } },
+  { "hold_limit", 30, { 1e-9, 0.5, 30, 1e9 }, { 0, -1, 1e9 + 1, math.huge }, { true, "5", {}, handler } },
   { "loop_mark", 0x6e71, { 0, 0xffffffff }, { -1, 1 << 32 } },
 }
 local EXPECTED = {
   max_packets = "integer from 1 to 65536", buffer_size = "integer from 4096 to 1073741824",
-  copy_range = "integer from 0 to 65531", loop_mark = "integer from 0 to 4294967295",
+  copy_range = "integer from 0 to 65531", hold_limit = "seconds, more than 0 and at most 1e9,",
+  loop_mark = "integer from 0 to 4294967295",
   default = '"accept" or "drop"', on_error = '"accept" or "drop"',
 }
 local WRONG_TYPES = { -- all but the one that passes
@@ -78,8 +81,8 @@ for _, taker in ipairs(TAKERS) do
 
     it("refuses wrong types and ranges, naming the key", function()
       for _, case in ipairs(KEYS) do
-        local key, default, _, out_of_range = table.unpack(case)
-        for _, list in ipairs({ WRONG_TYPES[type(default)], out_of_range or {} }) do
+        local key, default, _, out_of_range, wrong = table.unpack(case)
+        for _, list in ipairs({ wrong or WRONG_TYPES[type(default)], out_of_range or {} }) do
           for _, value in ipairs(list) do
             assert.are.equal(("bad argument '%s' to '%s' (%s expected, got %s)")
               :format(key, name, EXPECTED[key] or "boolean", shown(value)), message(give, { [key] = value }))

@@ -87,7 +87,7 @@ describe("a handler", function()
 end)
 
 describe("a handler that fails", function()
-  local VERBS = " %(accept, drop, modify, again, requeue, reject%)"
+  local VERBS = " %(accept, drop, modify, again, requeue, reject, delay, hold%)"
   local FAILURES = { -- body, what the message begins with (a pattern; the position before it is optional)
     { "error('no luck')", "no luck" },
     { "error({})", "%(error object is a table value%)" },

@@ -12,7 +12,7 @@ local UDP = datagram.right(datagram.ip4(datagram.udp("question")))
 local METHODS = {
   { "accept", {}, changes = true }, { "drop", {}, changes = true }, { "modify", { UDP }, changes = true },
   { "again", {}, changes = true }, { "requeue", { 1 }, changes = true },
-  { "reject", {}, changes = true },
+  { "reject", {}, changes = true }, { "delay", { 1 }, changes = true },
   { "u8", { 0 } }, { "u16", { 0 } }, { "u24", { 0 } }, { "u32", { 0 } },
   { "u8", { 8, 1 }, changes = true }, { "u16", { 28, 1 }, changes = true }, { "u24", { 28, 1 }, changes = true },
   { "u32", { 28, 1 }, changes = true }, { "patch", { 28, "Q" }, changes = true },
@@ -25,7 +25,7 @@ local PROPERTIES = {
 }
 local ASSIGNABLE = { mark = true, priority = true }
 local DECISIONS = {
-  { "accept" }, { "drop" }, { "modify", UDP }, { "again" }, { "requeue", 1 }, { "reject" },
+  { "accept" }, { "drop" }, { "modify", UDP }, { "again" }, { "requeue", 1 }, { "reject" }, { "delay", 1 },
 }
 
 local function decided(decision)

@@ -12,6 +12,7 @@ local all = readme.lua_blocks()
 
 -- The snippets by a line that only one of them has.
 local LINES = {
+  later = "table.remove(held):accept()",
   shared = 'local hits = nfqueue.shared("hits")',
   handler = 'local resolver = "192.0.2.53"',
   table_form = "local args = ... -- strings from the command line",
@@ -131,6 +132,20 @@ describe("the README", function()
     assert.is_nil(nfqueue.shared("hits"):get("10.1.2.3"))
     assert.is_true(nfqueue.domainset({ name = "ads" }):has("www.ads.example"))
     core.tables_clock()
+  end)
+
+  it("shows packets that go on later", function()
+    local handler = assert(nfqueue.load(unit.file(blocks.later)))
+    local first, second = question("\192\0\2\53"), question("\192\0\2\53")
+    local ping = nfqueue.packet(datagram.right(datagram.ip4(datagram.icmp("ping"))))
+    assert.are.equal("hold", handler(first))
+    assert.are.equal("hold", handler(second))
+    assert.are.equal("delay", handler(ping))
+    assert.is_nil(handler:advance(0.2))
+    assert.are.same({ ping:bytes(), nil }, { ping.sent, first.verdict })
+    assert.is_nil(handler:advance(0.3))
+    assert.are.same({ "accept", "accept" }, { first.verdict, second.verdict })
+    assert.is_nil(handler:advance(10))
   end)
 
   it("shows the module", function()

@@ -39,6 +39,16 @@ local ICMP4, ICMP6 = right(datagram.ip4(datagram.icmp("hello"))), right(datagram
 local GRE4, GRE6 = right(datagram.ip4(datagram.raw(47, ("\0"):rep(8)))),
   right(datagram.ip6(datagram.raw(47, ("\0"):rep(8))))
 
+it("pkt:reject answers a packet that was held", function()
+  local handler = assert(nfqueue.load(unit.file("return function(pkt) pkt:hold() end")))
+  local pkt = nfqueue.packet(right(datagram.ip4(datagram.udp("late"))))
+  assert.are.equal("hold", handler(pkt))
+  assert.is_nil(pkt.answer)
+  pkt:reject()
+  assert.are.equal("reject", pkt.verdict)
+  assert.are.equal((reject(pkt:bytes())), pkt.answer)
+end)
+
 describe("pkt:reject answers", function()
   -- Type and code of each kind: RFC 792 and RFC 1812, RFC 4443.
   local ERRORS = {

@@ -117,6 +117,17 @@ describe("a loaded handler", function()
     assert.are.equal(8, handler.sent[1].mark)
   end)
 
+  it("records what its timers send, with its loop_mark", function()
+    local handler = load_handler([[
+      local args = ...
+      nfqueue.after(1, function() nfqueue.send(args.bytes) end)
+      return { config = { loop_mark = 7 }, packet = function() end }]], { bytes = IP4 })
+    assert.is_nil(handler:advance(0.5))
+    assert.are.same({}, handler.sent)
+    assert.is_nil(handler:advance(0.5))
+    assert.are.same({ { bytes = IP4, mark = 7 } }, handler.sent)
+  end)
+
   it("has its own list, also when one calls another, and after an error", function()
     local inner = load_handler([[return function(pkt)
       nfqueue.send(pkt:bytes(), { mark = 1 })

@@ -226,6 +226,30 @@ describe("a shared store", function()
       assert.equal(3, store:get("key"))
     end)
 
+    it("goes by the clock of the loaded handler that uses it", function()
+      core.tables_clock()
+      local handler = assert(nfqueue.load(unit.file([[local nfqueue = require("nfqueue")
+        local store = nfqueue.shared("clock of a handler")
+        local bucket = nfqueue.bucket("clock of a handler", { rate = 1, burst = 1 })
+        return function()
+          if not store:add("key", 1, 10) then
+            return "drop"
+          end
+          assert(bucket:take("key"))
+          assert(not bucket:take("key"))
+        end]])))
+      local function judge()
+        local verdict, problem = handler(nfqueue.packet("x"))
+        assert.is_nil(problem)
+        return verdict
+      end
+      assert.equal("accept", judge())
+      assert.is_nil(handler:advance(9.999))
+      assert.equal("drop", judge())
+      assert.is_nil(handler:advance(0.001))
+      assert.equal("accept", judge())
+    end)
+
     it("incr: counts from when the key is made, so that a window ends", function()
       local store = new()
       for second = 0, 59 do

@@ -19,6 +19,9 @@ local nfqueue = {
   bucket = core.bucket,
   cidrset = core.cidrset,
   domainset = core.domainset,
+  after = core.after,
+  every = core.every,
+  now = core.now,
 }
 
 --- Capture files: `open(path)` to read, `create(path [, options])` to write; see there.

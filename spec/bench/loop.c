@@ -22,6 +22,8 @@ static void accept_all(void *context, struct nq_loop *loop)
 	}
 }
 
+static const struct nq_loop_calls calls = {.judge = accept_all};
+
 int main(int argc, char **argv)
 {
 	uint16_t number = (uint16_t)(argc > 1 ? atoi(argv[1]) : 0);
@@ -37,7 +39,7 @@ int main(int argc, char **argv)
 	struct nq_loop *loop = NULL;
 
 	if (memory && fd >= 0)
-		loop = nq_loop_new(memory, 0, fd, &settings, NULL, accept_all, NULL);
+		loop = nq_loop_new(memory, 0, fd, &settings, NULL, &calls, NULL, NULL);
 	if (!loop) {
 		perror("loop");
 		return 1;

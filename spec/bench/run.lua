@@ -1,6 +1,8 @@
--- CPU time per packet of the command beside a plain C loop (plain.c), while each drains a filled queue.
+-- CPU time per packet of the command beside a plain C loop (plain.c), or beside itself with another script, while
+-- each drains a filled queue; and how late delayed packets leave (lateness.c).
 --   lua5.4 spec/bench/run.lua
--- Environment: NFQUEUE_BUILD (default build), NFQUEUE_BENCH_PACKETS, NFQUEUE_BENCH_REPEATS.
+-- Environment: NFQUEUE_BUILD (default build), NFQUEUE_BENCH_PACKETS, NFQUEUE_BENCH_REPEATS, and NFQUEUE_BENCH_ROWS:
+-- only rows whose name has this text.
 --
 -- A subject is stopped, packets are sent into its queue, it is continued, and its threads' CPU time until the queue
 -- is empty is divided by their number. So neither the generator nor the scheduler counts, and runs of the subjects
@@ -28,6 +30,22 @@ local REPEATS = tonumber(os.getenv("NFQUEUE_BENCH_REPEATS")) or 15
 local PACKETS = tonumber(os.getenv("NFQUEUE_BENCH_PACKETS")) or 10000
 local EDITED = 40 -- offset of a payload byte: 20 of IPv4, 8 of UDP, and some
 
+-- Packets are held until there are as many, then all are accepted, in the order that the loop gives.
+local HELD = 4096
+local HOLDER = ([[
+  local held, count = {}, 0
+  return function(pkt)
+    pkt:hold()
+    count = count + 1
+    held[count] = pkt
+    if count == %d then
+      for i = %s do
+        held[i]:accept()
+      end
+      count = 0
+    end
+  end]])
+
 local rows = {
   { name = "accept", delivers = true, plain = "accept",
     script = "return function(pkt) pkt:accept() end" },
@@ -38,7 +56,25 @@ local rows = {
   -- Beside our own loop without a script, which accepts all: what it costs to have packets passed by.
   { name = "filtered", delivers = true, program = "loop %d",
     script = "return { config = { filter = 'tcp port 12345' }, packet = function(pkt) pkt:drop() end }" },
+  { name = "held, in reverse", delivers = true, packets = 2 * HELD, beside = "in order",
+    beside_script = HOLDER:format(HELD, "1, count"), script = HOLDER:format(HELD, "count, 1, -1") },
 }
+
+-- Delayed packets: so many sent in a second, each delayed between two numbers of seconds.
+local LATE = {
+  { name = "one after the other", count = 50000, rate = 50000, least = 1.5, most = 1.5 },
+  { name = "in any order", count = 50000, rate = 50000, least = 1.2, most = 3 },
+}
+local LATE_REPEATS = 5
+
+local wanted = os.getenv("NFQUEUE_BENCH_ROWS") or ""
+for _, list in ipairs({ rows, LATE }) do
+  for i = #list, 1, -1 do
+    if not (list == LATE and "delayed " or ""):find(wanted, 1, true) and not list[i].name:find(wanted, 1, true) then
+      table.remove(list, i)
+    end
+  end
+end
 
 local function threads(pid)
   return net.sh(("ls /proc/%d/task"):format(pid)):gmatch("%d+")
@@ -81,31 +117,32 @@ local function lost(queue)
 end
 
 --- One run: nanoseconds per packet.
-local function measure(subject, delivers)
+local function measure(subject, row)
   local number = subject.queue
+  local packets = row.packets or PACKETS
   local before = net.queue(number)
   check(before, "queue %d is not bound (%s): %s", number, subject.label, subject.process:output())
   net.must("iptables -w -t mangle -F INPUT; iptables -w -Z INPUT")
   net.must(("iptables -w -t mangle -A INPUT -p udp --dport %d -j NFQUEUE --queue-num %d"):format(PORT, number))
   net.must("kill -STOP " .. subject.pid)
   net.wait_for("the subject to stop", function() return all_in_state(subject.pid, "[Tt]") end)
-  net.must(("%s/bench/flood %d %d %d"):format(net.build, PACKETS, PAYLOAD, PORT))
+  net.must(("%s/bench/flood %d %d %d"):format(net.build, packets, PAYLOAD, PORT))
   local filled = net.queue(number)
-  check(filled.waiting == PACKETS and lost(filled) == lost(before),
+  check(filled.waiting == packets and lost(filled) == lost(before),
     "%s: %d of %d packets wait in the queue, %d were lost: too many for it or its receive "
       .. "buffer (set NFQUEUE_BENCH_PACKETS lower)",
-    subject.label, filled.waiting, PACKETS, lost(filled) - lost(before))
+    subject.label, filled.waiting, packets, lost(filled) - lost(before))
   local start = cpu_time(subject.pid)
   net.must("kill -CONT " .. subject.pid)
   net.wait_for("the queue to be empty", function() return net.queue(number).waiting == 0 end)
   net.wait_for("the subject to wait", function() return all_in_state(subject.pid, "S") end)
   local stop = cpu_time(subject.pid)
   local delivered = net.rule_packets("INPUT", "dpt:" .. PORT)
-  check(delivered == (delivers and PACKETS or 0) and lost(net.queue(number)) == lost(before),
-    "%s: %d packets of %d were delivered", subject.label, delivered, PACKETS)
+  check(delivered == (row.delivers and packets or 0) and lost(net.queue(number)) == lost(before),
+    "%s: %d packets of %d were delivered", subject.label, delivered, packets)
   subject.user = subject.user + stop.user - start.user
   subject.kernel = subject.kernel + stop.kernel - start.kernel
-  return (stop.total - start.total) / PACKETS
+  return (stop.total - start.total) / packets
 end
 
 local function sorted(list)
@@ -133,18 +170,26 @@ local function new_subject(label, start)
   return subject
 end
 
+local function new_command(label, script)
+  local subject = new_subject(label, function(queue)
+    return net.run(("%s -q %d --max-packets 65536 --buffer-size 67108864"):format(net.file(script), queue))
+  end)
+  subject.pid = subject.process:worker()
+  return subject
+end
+
 local function start_subjects()
   for _, row in ipairs(rows) do
-    row.c = new_subject("plain C " .. row.name, function(queue)
-      local program = (row.program or "plain %d " .. (row.plain or "")):format(queue)
-      return net.start(("%s/bench/%s"):format(net.build, program))
-    end)
-    row.c.pid = row.c.process.pid
-    row.lua = new_subject("nfqueue " .. row.name, function(queue)
-      return net.run(("%s -q %d --max-packets 65536 --buffer-size 67108864")
-        :format(net.file(row.script), queue))
-    end)
-    row.lua.pid = row.lua.process:worker()
+    if row.beside then
+      row.c = new_command(row.beside, row.beside_script)
+    else
+      row.c = new_subject("plain C " .. row.name, function(queue)
+        local program = (row.program or "plain %d " .. (row.plain or "")):format(queue)
+        return net.start(("%s/bench/%s"):format(net.build, program))
+      end)
+      row.c.pid = row.c.process.pid
+    end
+    row.lua = new_command("nfqueue " .. row.name, row.script)
   end
 end
 
@@ -156,7 +201,7 @@ local function measure_all()
       -- Who goes first alternates: the second finds warmer caches.
       local order = round % 2 == 0 and { row.c, row.lua } or { row.lua, row.c }
       for _, subject in ipairs(order) do
-        subject.times[round] = measure(subject, row.delivers)
+        subject.times[round] = measure(subject, row)
       end
     end
     if round == 0 then
@@ -182,8 +227,8 @@ local function report()
   local done = {}
   print(("CPU ns per packet, %d packets of %d bytes of UDP payload, median (least to most) of %d runs")
     :format(PACKETS, PAYLOAD, REPEATS))
-  print(("%-15s %-24s %-6s %-24s %-6s %-7s %s")
-    :format("", "plain C", "user", "nfqueue", "user", "ratio", "of pairs"))
+  print(("%-17s %-24s %-6s %-24s %-6s %-7s %s")
+    :format("", "plain C, or as said", "user", "nfqueue", "user", "ratio", "of pairs"))
   for _, row in ipairs(rows) do
     local c, c_least, c_most = summarize(row.c)
     local lua, lua_least, lua_most = summarize(row.lua)
@@ -191,8 +236,8 @@ local function report()
     for i, value in ipairs(row.lua.times) do
       pairs_of_runs[i] = value / row.c.times[i]
     end
-    print(("%-15s %-24s %-6s %-24s %-6s %-7.2f %.2f"):format(row.name,
-      ("%5.0f (%.0f to %.0f)"):format(c, c_least, c_most), user_share(row.c),
+    print(("%-17s %-24s %-6s %-24s %-6s %-7.2f %.2f"):format(row.name,
+      ("%5.0f (%.0f to %.0f)%s"):format(c, c_least, c_most, row.beside and " " .. row.beside or ""), user_share(row.c),
       ("%5.0f (%.0f to %.0f)"):format(lua, lua_least, lua_most), user_share(row.lua),
       lua / c, median(pairs_of_runs)))
     done[#done + 1] = { name = row.name, c = c, lua = lua, ratio = lua / c, pair_ratio = median(pairs_of_runs),
@@ -200,6 +245,41 @@ local function report()
   end
   print("filtered: no packet matches the filter; beside it not plain C, but this loop in C, which accepts all")
   return done
+end
+
+--- Delayed packets: how late they left, in milliseconds.
+local function measure_lateness()
+  if #LATE == 0 then
+    return
+  end
+  net.must("iptables -w -t mangle -F INPUT; iptables -w -F INPUT")
+  local subject = new_command("delayed", ('return function(pkt) pkt:delay(pkt:unpack(">I8", %d) / 1e9) end')
+    :format(20 + 8 + 16))
+  net.must(("iptables -w -A INPUT -p udp --dport %d -j NFQUEUE --queue-num %d"):format(PORT, subject.queue))
+  print(("Delayed packets: milliseconds from when they were due until they were received, medians of %d runs")
+    :format(LATE_REPEATS))
+  print(("%-21s %-16s %-8s %-8s %-8s %-8s %s"):format("", "on their way", "median", "99 %", "99.9 %", "most",
+    "CPU ns per packet"))
+  for _, late in ipairs(LATE) do
+    local columns = {}
+    for _ = 1, LATE_REPEATS do
+      local start = cpu_time(subject.pid)
+      local line = net.must(("%s/bench/lateness %d %d %d %g %g"):format(net.build, PORT, late.count, late.rate,
+        late.least, late.most))
+      local numbers = {}
+      for number in line:gmatch("%S+") do
+        numbers[#numbers + 1] = tonumber(number)
+      end
+      check(numbers[1] == late.count and numbers[2] == 0, "delayed: %d came, %d of them early", numbers[1], numbers[2])
+      numbers[9] = (cpu_time(subject.pid).total - start.total) / late.count
+      for i, number in ipairs(numbers) do
+        columns[i] = columns[i] or {}
+        table.insert(columns[i], number)
+      end
+    end
+    print(("%-21s %-16d %-8.3f %-8.3f %-8.3f %-8.3f %.0f"):format(late.name, median(columns[4]), median(columns[5]),
+      median(columns[6]), median(columns[7]), median(columns[8]), median(columns[9])))
+  end
 end
 
 local function list(values)
@@ -229,6 +309,7 @@ local function bench()
   start_subjects()
   measure_all()
   write_results(report())
+  measure_lateness()
 end
 
 local done, message = xpcall(bench, function(text)

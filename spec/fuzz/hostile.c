@@ -28,6 +28,7 @@ int main(int argc, char **argv)
 	hostile_test_batches(&run, percent);
 	hostile_test_tables(&run, percent);
 	hostile_test_keeping(&run, percent);
+	hostile_test_loops(&run, percent);
 	free(run.spare);
 	printf("hostile: %" PRIu64 " messages (%" PRIu64 " packets, %" PRIu64 " answers, %" PRIu64
 	       " ignored, %" PRIu64 " broken), %" PRIu64 " random packets, %" PRIu64

@@ -303,7 +303,8 @@ void hostile_make_whole(struct message *message, const uint8_t *packet, size_t l
 enum nq_message_kind hostile_feed(struct run *run, const uint8_t *bytes, size_t length,
 				  struct nq_packet *fields);
 
-/* --- The cases: messages.c, packets.c, batches.c, tables.c, keeping.c; `percent` of the random ones
+/* --- The cases: messages.c, packets.c, batches.c, tables.c, keeping.c, loops.c; `percent` of the
+ * random ones
  * --- */
 
 void hostile_test_messages(struct run *run, uint64_t percent);
@@ -314,5 +315,6 @@ void hostile_check_complete(struct run *run, const uint8_t *bytes, size_t length
 void hostile_test_batches(struct run *run, uint64_t percent);
 void hostile_test_tables(struct run *run, uint64_t percent);
 void hostile_test_keeping(struct run *run, uint64_t percent);
+void hostile_test_loops(struct run *run, uint64_t percent);
 
 #endif

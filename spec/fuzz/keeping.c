@@ -3,7 +3,7 @@
  */
 #include <stdlib.h>
 
-#include "host/blocks.h"
+#include "host/arena.h"
 #include "host/timer.h"
 #include "hostile.h"
 
@@ -12,7 +12,7 @@ enum {
 	TIMERS = 300,
 	BLOCK_ROUNDS = 200,
 	BLOCKS = 400,
-	REGION = NQ_BLOCK_LEAST << 9,
+	REGION = NQ_ARENA_LEAST << 9,
 };
 
 /* --- Timers --- */
@@ -130,10 +130,10 @@ struct model_block {
 	uint8_t mark;
 };
 
-/* The least power of two of NQ_BLOCK_LEAST that holds it. */
+/* The least power of two of NQ_ARENA_LEAST that holds it. */
 static size_t rounded(size_t size)
 {
-	size_t block = NQ_BLOCK_LEAST;
+	size_t block = NQ_ARENA_LEAST;
 
 	while (block < size)
 		block *= 2;
@@ -149,44 +149,44 @@ static void check_block(struct run *run, const uint8_t *region, const struct mod
 			const struct model_block *one)
 {
 	CHECK(run, one->bytes >= region && one->bytes + one->size <= region + REGION);
-	CHECK(run, (size_t)(one->bytes - region) % NQ_BLOCK_LEAST == 0);
+	CHECK(run, (size_t)(one->bytes - region) % NQ_ARENA_LEAST == 0);
 	for (unsigned i = 0; i < BLOCKS; i++)
 		CHECK(run, &all[i] == one || !all[i].bytes || !overlap(&all[i], one));
 }
 
 /* Every byte of a block is its holder's. */
-static void give_block(struct run *run, struct nq_blocks *blocks, struct model_block *one)
+static void give_block(struct run *run, struct nq_arena *arena, struct model_block *one)
 {
 	bool whole = true;
 
 	for (size_t i = 0; i < one->size; i++)
 		whole = whole && one->bytes[i] == one->mark;
 	CHECK(run, whole);
-	nq_blocks_give(blocks, one->bytes);
+	nq_arena_give(arena, one->bytes);
 	one->bytes = NULL;
 }
 
-static void take_block(struct run *run, struct nq_blocks *blocks, struct model_block *all,
+static void take_block(struct run *run, struct nq_arena *arena, struct model_block *all,
 		       struct model_block *one)
 {
 	/* Mostly small. */
 	size_t size = 1 + below(run, below(run, 8) ? 3000 : REGION / 2);
-	uint8_t *bytes = nq_blocks_take(blocks, size);
+	uint8_t *bytes = nq_arena_take(arena, size);
 
 	if (!bytes)
 		return;
 	*one = (struct model_block){bytes, size, (uint8_t)draw(run)};
-	check_block(run, blocks->region, all, one);
+	check_block(run, arena->region, all, one);
 	memset(bytes, one->mark, size);
 }
 
 static void test_blocks(struct run *run, uint64_t percent)
 {
 	uint8_t *region = hostile_take(REGION);
-	struct nq_blocks blocks;
+	struct nq_arena arena;
 
 	begin(run, "blocks of one region");
-	if (!CHECK(run, nq_blocks_init(&blocks, region, REGION) == 0))
+	if (!CHECK(run, nq_arena_init(&arena, region, REGION) == 0))
 		goto out;
 	for (uint64_t round = 0; round < BLOCK_ROUNDS * percent / 100; round++) {
 		struct model_block all[BLOCKS] = {{0}};
@@ -196,26 +196,26 @@ static void test_blocks(struct run *run, uint64_t percent)
 			struct model_block *one = &all[below(run, BLOCKS)];
 
 			if (one->bytes)
-				give_block(run, &blocks, one);
+				give_block(run, &arena, one);
 			else
-				take_block(run, &blocks, all, one);
+				take_block(run, &arena, all, one);
 		}
 		for (unsigned i = 0; i < BLOCKS; i++)
 			used += all[i].bytes ? rounded(all[i].size) : 0;
-		CHECK(run, blocks.used == used);
+		CHECK(run, arena.used == used);
 		/* Given back one by one, or all at once; either way it is one block again. */
 		for (unsigned i = 0; i < BLOCKS && round % 4; i++)
 			if (all[i].bytes)
-				give_block(run, &blocks, &all[i]);
-		nq_blocks_reset(&blocks);
-		CHECK(run, blocks.used == 0);
-		CHECK(run, nq_blocks_take(&blocks, REGION + 1) == NULL);
-		CHECK(run, nq_blocks_take(&blocks, REGION) == region);
-		CHECK(run, nq_blocks_take(&blocks, 1) == NULL);
-		nq_blocks_give(&blocks, region);
-		nq_blocks_give(&blocks, NULL);
+				give_block(run, &arena, &all[i]);
+		nq_arena_reset(&arena);
+		CHECK(run, arena.used == 0);
+		CHECK(run, nq_arena_take(&arena, REGION + 1) == NULL);
+		CHECK(run, nq_arena_take(&arena, REGION) == region);
+		CHECK(run, nq_arena_take(&arena, 1) == NULL);
+		nq_arena_give(&arena, region);
+		nq_arena_give(&arena, NULL);
 	}
-	nq_blocks_fini(&blocks);
+	nq_arena_fini(&arena);
 out:
 	free(region);
 }

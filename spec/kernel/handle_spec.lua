@@ -12,7 +12,7 @@ local READ = {
 }
 local ASSIGNED = { "mark", "priority" }
 local VERBS = {
-  { "accept" }, { "drop" }, { "modify", "new bytes" }, { "again" }, { "requeue", 4 }, { "reject" },
+  { "accept" }, { "drop" }, { "modify", "new bytes" }, { "again" }, { "requeue", 4 }, { "reject" }, { "delay", 0 },
 }
 local READERS = {
   { "u8", 0 }, { "u16", 0 }, { "u24", 0 }, { "u32", 0 }, { "bytes" }, { "unpack", ">I2", 0 }, { "find", "x" },
@@ -21,7 +21,7 @@ local WRITERS = {
   { "u8", 8, 1 }, { "u16", 8, 1 }, { "u24", 8, 1 }, { "u32", 8, 1 }, { "patch", 8, "1" },
 }
 local METHODS = {}
-for _, list in ipairs({ VERBS, READERS, WRITERS }) do
+for _, list in ipairs({ VERBS, READERS, WRITERS, { { "hold" } } }) do
   table.move(list, 1, #list, #METHODS + 1, METHODS)
 end
 

@@ -230,6 +230,37 @@ describe("the answer", function()
     end
   end)
 
+  it("to a packet that was held leaves when it is rejected, from a timer too", function()
+    local udp = traffic.udp()
+    traffic.rule(("-A OUTPUT -p udp --dport %d -j NFQUEUE --queue-num %d"):format(udp.port, QUEUE))
+    traffic.rule("-A OUTPUT -p icmp -m mark --mark 0x6e71 -j ACCEPT")
+    local held = {}
+    local queue = traffic.open(QUEUE, function(pkt)
+      pkt:hold()
+      held[#held + 1] = pkt
+    end)
+    udp:send("one")
+    net.wait_for("a packet to be held", function()
+      queue:process()
+      return held[1]
+    end)
+    assert.equal(0, net.rule_packets("OUTPUT", "mark match 0x6e71"))
+    held[1]:reject()
+    assert.equal(1, net.rule_packets("OUTPUT", "mark match 0x6e71"))
+    udp:send("told of the refusal instead", "two")
+    net.wait_for("another packet to be held", function()
+      queue:process()
+      return held[2]
+    end)
+    nfqueue.after(0, function() held[2]:reject("icmp-host") end)
+    net.wait_for("the timer", function()
+      queue:process()
+      return queue:stats().rejected == 2
+    end)
+    assert.equal(2, net.rule_packets("OUTPUT", "mark match 0x6e71"))
+    assert.same({}, udp:received())
+  end)
+
   it("is what pkt.answer says", function()
     local _, _, answer = reject_one()
     local pkt = nfqueue.packet(answer)

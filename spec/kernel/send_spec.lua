@@ -66,6 +66,22 @@ for _, family in ipairs(traffic.FAMILIES) do
       end
     end)
 
+    it("carries the configured mark from a timer, and counts for the queue", function()
+      local udp = traffic.udp(family)
+      traffic.rule(("-A OUTPUT -p udp --dport %d -m mark --mark 0x4d"):format(udp.port), family)
+      local queue = traffic.open(QUEUE, function() end, { loop_mark = 77 })
+      local sent
+      nfqueue.after(0, function() sent = nfqueue.send(build(udp, "later")) end)
+      net.wait_for("the timer", function()
+        queue:process()
+        return sent ~= nil
+      end)
+      assert.is_true(sent)
+      assert.same({ "later" }, udp:received())
+      assert.equal(1, marked("0x4d", family))
+      assert.equal(1, queue:stats().injected)
+    end)
+
     it("carries the configured mark, the given one, or none", function()
       for _, case in ipairs({
         { loop_mark = 77, mark = "0x4d" },

@@ -271,6 +271,7 @@ end
 --- The sum of the verdict counters: each packet has exactly one of them.
 function traffic.verdicts(stats)
   return stats.accepted + stats.dropped + stats.modified + stats.again + stats.requeued + stats.rejected
+    + stats.delayed
 end
 
 -- The handle that now owns descriptor 2, once it was replaced.

@@ -299,6 +299,7 @@ static void unbind_all(struct nq_loop *loop, unsigned count)
 			       strerror(-error));
 	}
 	loop->bound = false;
+	nq_keep_reset(loop);
 	/* What lies unread was dropped by the unbinding; the gap is counted, not judged. */
 	for (unsigned i = 0; i < loop->filled; i++)
 		loop->memory->messages[i].msg_len = 0;
@@ -316,10 +317,12 @@ int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 				       strerror(-error))
 			     : 0;
 	}
+	nq_keep_reset(loop);
 	for (unsigned i = 0; i < loop->queue_count; i++) {
 		int error;
 
 		loop->queues[i].memory->seen = 0; /* its ids begin anew */
+		loop->queues[i].memory->orphans = 0;
 		error = bind_queue(loop, &loop->queues[i], failure);
 
 		if (error) {
@@ -354,9 +357,12 @@ void nq_loop_leave(struct nq_loop *loop)
 		if (queue->settings.on_error == NQ_ACCEPT)
 			(void)limit_queue(loop, queue, 0, true);
 	}
+	loop->leaving = true;
 	do {
 		got = nq_loop_step(loop);
 		budget -= got;
 	} while (got > 0 && budget > 0);
+	nq_keep_end(loop);
+	(void)nq_loop_finish(loop);
 	unbind_all(loop, loop->queue_count);
 }

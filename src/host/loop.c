@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SEND_TRIES = 1000 };
+enum { SEND_TRIES = 1000, ORPHANS_MOST = 4096 };
 
 struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number)
 {
@@ -18,24 +18,43 @@ struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number)
 	return loop->queues[0].number == number ? &loop->queues[0] : NULL;
 }
 
+static int watch(const struct nq_loop *loop, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* Timers may have been added before there was a loop to wait for them. */
+static int open_timers(struct nq_timers *timers)
+{
+	int error = nq_alarm_open(timers->alarm);
+
+	if (!error)
+		nq_alarm_at(timers->alarm, nq_timers_due(timers));
+	return error;
+}
+
 struct nq_loop *nq_loop_new(struct nq_memory *memory, unsigned lane, int socket,
 			    const struct nq_settings *settings, void *const *owners,
-			    nq_judge *judge, void *context)
+			    const struct nq_loop_calls *calls, void *context,
+			    struct nq_timers *timers)
 {
 	struct nq_lane_memory *shared = nq_memory_lane(memory, lane);
 	struct nq_loop *loop = calloc(1, sizeof(*loop));
-	struct epoll_event event = {.events = EPOLLIN};
 	struct iovec *pieces;
 	int error;
 
 	if (!loop)
 		return NULL;
-	loop->epoll = loop->wake = loop->proc = -1;
+	loop->epoll = loop->wake = loop->proc = loop->keep.alarm.fd = -1;
 	loop->socket = socket;
 	loop->memory = shared;
-	loop->slots = (uint8_t *)memory + shared->slots;
-	loop->judge = judge;
+	loop->base = (uint8_t *)memory;
+	loop->slots = loop->base + shared->slots;
+	loop->calls = calls;
 	loop->context = context;
+	loop->timers = timers;
 	loop->batch = (struct nq_batch){
 		.store = &shared->batch, .base = loop->slots, .fd = socket, .serial = 1};
 	loop->queue_count = shared->queue_count;
@@ -70,11 +89,13 @@ struct nq_loop *nq_loop_new(struct nq_memory *memory, unsigned lane, int socket,
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->wake < 0 || loop->epoll < 0)
 		goto out;
-	event.data.fd = loop->socket;
-	if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->socket, &event) < 0)
+	errno = -nq_keep_init(loop, memory);
+	if (!errno && timers && timers->alarm->fd < 0)
+		errno = -open_timers(timers);
+	if (errno)
 		goto out;
-	event.data.fd = loop->wake;
-	if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake, &event) < 0)
+	if (watch(loop, loop->socket) < 0 || watch(loop, loop->wake) < 0 ||
+	    watch(loop, loop->keep.alarm.fd) < 0 || (timers && watch(loop, timers->alarm->fd) < 0))
 		goto out;
 	return loop;
 out:
@@ -94,6 +115,7 @@ void nq_loop_free(struct nq_loop *loop)
 		close(loop->wake);
 	if (loop->epoll >= 0)
 		close(loop->epoll);
+	nq_keep_fini(loop);
 	free(loop->index);
 	free(loop->queues);
 	free(loop);
@@ -106,6 +128,8 @@ int nq_loop_flush(struct nq_loop *loop)
 	static const struct timespec pause = {.tv_nsec = 1000000};
 	int error = 0;
 
+	if (loop->doubtful)
+		nq_batch_doubt(&loop->batch);
 	for (int try = 0; try < SEND_TRIES; try++) {
 		error = nq_batch_flush(&loop->batch);
 		if (error != -ENOBUFS && error != -ENOMEM && error != -EAGAIN)
@@ -119,8 +143,29 @@ int nq_loop_flush(struct nq_loop *loop)
 	return error;
 }
 
-static void count_verdict(struct nq_counters *counters, const struct nq_packet *packet)
+int nq_loop_finish(struct nq_loop *loop)
 {
+	int error = nq_loop_flush(loop);
+
+	/* What could not be sent refers to the copies. */
+	if (!error && loop->keep.settled)
+		nq_keep_sweep(loop);
+	return error;
+}
+
+int64_t nq_loop_now(struct nq_loop *loop)
+{
+	if (!loop->stepping)
+		return nq_clock_now();
+	if (!loop->now)
+		loop->now = nq_clock_now();
+	return loop->now;
+}
+
+void nq_loop_count_verdict(struct nq_loop_queue *queue, const struct nq_packet *packet)
+{
+	struct nq_counters *counters = &queue->memory->counters;
+
 	switch (packet->verdict) {
 	case NQ_DROP:
 		counters->dropped++;
@@ -134,6 +179,9 @@ static void count_verdict(struct nq_counters *counters, const struct nq_packet *
 	case NQ_REJECT:
 		counters->rejected++;
 		break;
+	case NQ_DELAY:
+		counters->delayed++;
+		break;
 	default:
 		if (packet->send & NQ_SEND_BYTES)
 			counters->modified++;
@@ -144,14 +192,19 @@ static void count_verdict(struct nq_counters *counters, const struct nq_packet *
 
 void nq_loop_settle(struct nq_loop *loop)
 {
-	/* Full only when a flush has failed, and with it the loop: see nq_loop_judge_received. */
-	if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
-		return;
-	if (loop->packet.verdict == NQ_REJECT)
-		nq_loop_answer(loop, loop->current, &loop->packet);
-	count_verdict(&loop->current->memory->counters, &loop->packet);
-	nq_batch_add(&loop->batch, &loop->current->run, &loop->packet, false);
-	loop->verdicts++;
+	struct nq_loop_queue *queue = loop->current;
+
+	if (loop->packet.verdict != NQ_DELAY) {
+		/* Full only when a flush has failed, and with it the loop: see
+		 * nq_loop_judge_received. */
+		if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
+			return;
+		if (loop->packet.verdict == NQ_REJECT)
+			nq_loop_answer(loop, queue, &loop->packet);
+		nq_batch_add(&loop->batch, &queue->run, &loop->packet, nq_loop_open_below(queue));
+		loop->verdicts++;
+	}
+	nq_loop_count_verdict(queue, &loop->packet);
 	loop->settled = true;
 }
 
@@ -167,14 +220,53 @@ void nq_loop_settle_error(struct nq_loop *loop)
 	nq_loop_settle(loop);
 }
 
-static void finish_takeover(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
+/* An id up to which, or which alone, nobody else will give a verdict. */
+static bool settle_orphan(struct nq_loop *loop, const struct nq_loop_queue *queue, uint32_t id,
+			  bool batched)
 {
 	/* Full when many queues finish at once; if it cannot be emptied the loop has failed anyway.
 	 */
 	if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
-		return;
+		return false;
+	nq_batch_add_id(&loop->batch, queue->number, id, queue->settings.on_error, batched);
+	return true;
+}
+
+/*
+ * Packets of the dead worker's last batch are kept, and a batch verdict would settle them: the ids
+ * up to `last` one by one, those that we keep left out.
+ */
+static void settle_orphans(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
+{
+	uint32_t above = queue->memory->orphans_above;
+	uint32_t count = last - above;
+	uint8_t kept[ORPHANS_MOST] = {0};
+
+	for (uint32_t i = 0; i < loop->memory->kept_used; i++) {
+		const struct nq_kept *record = &loop->keep.records[i];
+
+		if (record->kind != NQ_KEPT_NOT && &loop->queues[record->queue] == queue &&
+		    record->id - above - 1 < count)
+			kept[record->id - above - 1] = 1;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!kept[i] && !settle_orphan(loop, queue, above + 1 + i, false))
+			return;
+	}
+}
+
+static void finish_takeover(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
+{
+	bool many = last - queue->memory->orphans_above > ORPHANS_MOST;
+
+	if (queue->kept && many)
+		nq_keep_end_queue(loop, (unsigned)(queue - loop->queues));
+	if (queue->kept && !many)
+		settle_orphans(loop, queue, last);
+	else
+		(void)settle_orphan(loop, queue, last, true);
 	queue->takeover = false;
-	nq_batch_add_id(&loop->batch, queue->number, last, queue->settings.on_error, true);
+	queue->memory->orphans = 0;
 }
 
 void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
@@ -287,10 +379,12 @@ int nq_loop_judge_received(struct nq_loop *loop)
 {
 	int error;
 
+	loop->stepping = true;
+	loop->now = 0;
 	while (loop->next < loop->filled) {
 		unsigned before = loop->next;
 
-		loop->judge(loop->context, loop);
+		loop->calls->judge(loop->context, loop);
 		nq_loop_settle_error(loop);
 		loop->current = NULL;
 		if (loop->next == before) {
@@ -302,7 +396,8 @@ int nq_loop_judge_received(struct nq_loop *loop)
 		}
 	}
 	nq_loop_set_cursor(loop, NQ_CURSOR_DONE);
-	error = nq_loop_flush(loop);
+	error = nq_loop_finish(loop);
+	loop->stepping = false;
 	for (unsigned i = 0; i < loop->filled; i++)
 		loop->memory->messages[i].msg_len = 0;
 	loop->filled = loop->next = 0;
@@ -349,9 +444,13 @@ int nq_loop_receive(struct nq_loop *loop, unsigned most)
 
 int nq_loop_step(struct nq_loop *loop)
 {
+	int error = nq_keep_run_due(loop);
 	int got = (int)(loop->filled - loop->next);
-	int error;
 
+	if (error)
+		return error;
+	if (loop->failed)
+		return loop->failed; /* of a verdict sent outside */
 	if (got == 0) {
 		got = nq_loop_receive(loop, NQ_SLOTS);
 		if (got < 0) {

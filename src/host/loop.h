@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host/keep.h"
 #include "host/log.h"
 #include "host/memory.h"
 #include "host/settings.h"
@@ -29,11 +30,21 @@ struct nq_loop;
  */
 typedef void nq_judge(void *context, struct nq_loop *loop);
 
+/* What the loop calls, with its context; none of these may unwind through it. */
+struct nq_loop_calls {
+	nq_judge *judge;
+	/* Runs what is due of loop->timers: those that were there at the beginning, each once. */
+	nq_judge *tick;
+	/* A held packet that nobody settled has its verdict: `owner`'s part in it is over. */
+	void (*release)(void *context, void *owner);
+};
+
 struct nq_loop_queue {
 	uint16_t number;
 	bool takeover;	    /* ids before the first packet may be orphans of a dead worker */
 	bool barrier_known; /* id_sequence below was read */
 	uint32_t barrier;   /* id sequence when the takeover began */
+	uint32_t kept;	    /* packets held or delayed: ids open below those to come */
 	struct nq_queue_memory *memory;
 	struct nq_settings settings;
 	struct nq_batch_run run;
@@ -41,10 +52,11 @@ struct nq_loop_queue {
 };
 
 struct nq_loop {
-	int socket; /* the caller's: not closed here */
-	int epoll;  /* readable when there is something to do */
-	int wake;   /* eventfd behind nq_loop_stop */
-	int proc;   /* nfnetlink_queue in /proc, or -errno */
+	int socket;    /* the caller's: not closed here */
+	int epoll;     /* readable when there is something to do */
+	int wake;      /* eventfd behind nq_loop_stop */
+	int proc;      /* nfnetlink_queue in /proc, or -errno */
+	uint8_t *base; /* of the memory */
 	struct nq_lane_memory *memory;
 	uint8_t *slots;
 	struct nq_loop_queue *queues;
@@ -56,8 +68,14 @@ struct nq_loop {
 	bool settled;
 	unsigned filled, next; /* slots received, and the next to look at */
 	uint64_t verdicts;     /* given since the loop was made */
-	nq_judge *judge;
+	const struct nq_loop_calls *calls;
 	void *context;
+	struct nq_timers *timers; /* of whoever is behind the calls; NULL: none */
+	struct nq_keep keep;
+	int64_t now;   /* of this batch; 0: nobody has asked */
+	bool stepping; /* what is decided leaves at the end of the step */
+	bool leaving;
+	bool doubtful; /* the verdicts at hand may have been sent already */
 	bool bound;
 	int failed; /* -errno: found while judging, told by the step */
 	bool stop;  /* atomic */
@@ -76,11 +94,14 @@ struct nq_loop {
 
 /*
  * Makes a loop over a lane of `memory` and an open socket; queue i takes settings[i] and owners[i].
- * NULL with errno. nq_loop_free leaves queues that are still bound to the socket's close.
+ * `timers`, with its alarm, stays the caller's, and may serve several loops of one thread; the loop
+ * waits for them too. NULL with errno. nq_loop_free leaves queues that are still bound to the
+ * socket's close.
  */
 struct nq_loop *nq_loop_new(struct nq_memory *memory, unsigned lane, int socket,
 			    const struct nq_settings *settings, void *const *owners,
-			    nq_judge *judge, void *context);
+			    const struct nq_loop_calls *calls, void *context,
+			    struct nq_timers *timers);
 void nq_loop_free(struct nq_loop *loop);
 
 /*
@@ -94,17 +115,17 @@ int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure);
 void nq_loop_report_buffer(const struct nq_loop *loop);
 
 /*
- * Judges what waits in the slots, or receives once without waiting and judges that, and sends the
- * verdicts. Returns the number of messages received (0: nothing there), or -errno when the queue
- * cannot go on (logged).
+ * Runs what is due, judges what waits in the slots, or receives once without waiting and judges
+ * that, and sends the verdicts. Returns the number of messages received (0: nothing there), or
+ * -errno when the queue cannot go on (logged).
  */
 int nq_loop_step(struct nq_loop *loop);
 
 /* Steps and waits until stopped: 0; -EINTR when a signal interrupted the wait; another -errno. */
 int nq_loop_run(struct nq_loop *loop);
 
-/* Judges what the kernel still holds and unbinds. Packets that come later are the kernel's to
- * decide. */
+/* Judges what the kernel still holds, gives what is kept its verdict and unbinds; no timers run.
+ * Packets that come later are the kernel's to decide. */
 void nq_loop_leave(struct nq_loop *loop);
 
 /* Makes nq_loop_run return after the batch at hand. Any thread; async-signal-safe. */
@@ -113,10 +134,14 @@ void nq_loop_stop(struct nq_loop *loop);
 /* In a foreign event loop, before the steps: what made the descriptor readable is understood. */
 void nq_loop_acknowledge(struct nq_loop *loop);
 
+/* Nanoseconds of the monotonic clock; inside a batch the same for all of it. */
+int64_t nq_loop_now(struct nq_loop *loop);
+
 /* For the judge: the next packet, valid until the next call; NULL when there is none. */
 struct nq_packet *nq_loop_next(struct nq_loop *loop);
 
-/* For the judge: packet->verdict and what goes with it are final. Once for each packet. */
+/* For the judge: packet->verdict and what goes with it are final. Once for each packet that was not
+ * held. */
 void nq_loop_settle(struct nq_loop *loop);
 
 /*

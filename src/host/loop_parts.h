@@ -5,6 +5,7 @@
 #ifndef NQ_LOOP_PARTS_H
 #define NQ_LOOP_PARTS_H
 
+#include "host/clock.h"
 #include "host/loop.h"
 #include "netlink/message.h"
 
@@ -18,6 +19,13 @@ static inline unsigned nq_loop_slot_length(const struct nq_loop *loop, unsigned 
 	return loop->memory->messages[slot].msg_len;
 }
 
+/* Whether lower ids than those of packets at hand may wait for a verdict: what is kept, and what a
+ * dead worker has left. */
+static inline bool nq_loop_open_below(const struct nq_loop_queue *queue)
+{
+	return queue->kept > 0 || queue->memory->orphans;
+}
+
 /* Every store that a successor reads is made in program order; on the same machine that is enough.
  */
 static inline void nq_loop_set_cursor(struct nq_loop *loop, int32_t cursor)
@@ -29,6 +37,11 @@ struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number);
 
 /* Sends every verdict in the batch: 0 or -errno, logged. */
 int nq_loop_flush(struct nq_loop *loop);
+
+/* The same at the end of a step: what was settled in it is gone then. */
+int nq_loop_finish(struct nq_loop *loop);
+
+void nq_loop_count_verdict(struct nq_loop_queue *queue, const struct nq_packet *packet);
 
 /* Receives up to `most` messages into the slots from `filled` on, without waiting: number or
  * -errno. */
@@ -46,6 +59,35 @@ void nq_loop_answer(struct nq_loop *loop, const struct nq_loop_queue *queue,
 
 /* Makes the epoll descriptor readable. */
 void nq_loop_wake(struct nq_loop *loop);
+
+static inline uint64_t nq_loop_offset(const struct nq_loop *loop, const void *place)
+{
+	return place ? (uint64_t)((const uint8_t *)place - loop->base) : 0;
+}
+
+static inline void *nq_loop_place(const struct nq_loop *loop, uint64_t offset)
+{
+	return offset ? loop->base + offset : NULL;
+}
+
+/* keep.c, for hold.c and takeover.c: a record for the packet at hand, NULL when none is left; and
+ * its end, with its blocks. */
+struct nq_kept *nq_keep_new(struct nq_loop *loop);
+void nq_keep_free(struct nq_loop *loop, struct nq_kept *record);
+
+/* It is whole: from here on it waits. */
+void nq_keep_begin(struct nq_loop *loop, struct nq_kept *record, enum nq_kept_kind kind,
+		   int64_t due);
+
+/* What is to be sent of a packet, in the record. Its bytes stay where they are. */
+void nq_keep_write(struct nq_loop *loop, struct nq_kept *record, const struct nq_packet *packet);
+
+/*
+ * The verdict goes into the batch, and only then is the record done with: a death in between gives
+ * two verdicts, of which the kernel takes the first. False when the batch is stuck, and with it the
+ * loop.
+ */
+bool nq_keep_submit(struct nq_loop *loop, struct nq_kept *record, const struct nq_packet *packet);
 
 /* takeover.c: judges what a dead worker left in the lane: 0 or -errno. */
 int nq_loop_take_over(struct nq_loop *loop);

@@ -14,9 +14,13 @@ struct nq_memory *nq_memory_new(unsigned lane_count, const uint16_t *numbers, un
 	size_t queues = page_align(lanes + lane_count * sizeof(struct nq_lane_memory));
 	size_t slots = page_align(queues + queue_count * sizeof(struct nq_queue_memory));
 	size_t lane_slots = page_align((size_t)NQ_SLOTS * NQ_SLOT_STRIDE);
-	size_t size = slots + lane_count * lane_slots;
-	struct nq_memory *memory =
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	size_t kept = page_align(slots + lane_count * lane_slots);
+	size_t lane_kept = page_align((size_t)NQ_KEPT_LANE * sizeof(struct nq_kept));
+	size_t copies = kept + lane_count * lane_kept;
+	size_t size = copies + lane_count * NQ_COPIES_SIZE;
+	/* Far more than is ever touched: no memory is set aside for it. */
+	struct nq_memory *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+					MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	unsigned queue = 0;
 
 	if (memory == MAP_FAILED)
@@ -37,6 +41,8 @@ struct nq_memory *nq_memory_new(unsigned lane_count, const uint16_t *numbers, un
 		for (unsigned n = i; n < queue_count; n += lane_count)
 			nq_memory_queue(memory, queue++)->number = numbers[n];
 		lane->queue_count = queue - lane->first_queue;
+		lane->kept = kept + i * lane_kept;
+		lane->copies = copies + i * NQ_COPIES_SIZE;
 	}
 	return memory;
 }

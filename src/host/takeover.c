@@ -20,11 +20,83 @@ static void report_culprit(struct nq_packet *packet)
 	       packet->id, packet->queue, line, hex, shown < packet->length ? "..." : "");
 }
 
+/* What no worker of ours wrote is left alone. */
+static bool is_sound(const struct nq_loop *loop, const struct nq_kept *record)
+{
+	uint64_t first = loop->memory->copies;
+
+	if (record->queue >= loop->queue_count)
+		return false;
+	if (record->kind == NQ_KEPT_HELD)
+		return record->verdict == NQ_ACCEPT || record->verdict == NQ_DROP;
+	if (record->kind != NQ_KEPT_DELAYED)
+		return false;
+	return !(record->send & NQ_SEND_BYTES) ||
+	       (record->bytes >= first && record->bytes - first < NQ_COPIES_SIZE &&
+		record->length <= NQ_PACKET_MAX &&
+		record->length <= NQ_COPIES_SIZE - (record->bytes - first));
+}
+
+/* All are counted before the first gets a verdict: a batch verdict would be one for others too. */
+static void adopt_kept(struct nq_loop *loop)
+{
+	struct nq_keep *keep = &loop->keep;
+
+	if (loop->memory->kept_used > keep->most)
+		loop->memory->kept_used = 0;
+	for (uint32_t i = 0; i < loop->memory->kept_used; i++) {
+		struct nq_kept *record = &keep->records[i];
+
+		record->timer = (struct nq_timer){0};
+		if (!is_sound(loop, record)) {
+			record->kind = NQ_KEPT_NOT;
+			continue;
+		}
+		loop->queues[record->queue].kept++;
+		keep->count++;
+		if (record->kind == NQ_KEPT_DELAYED)
+			nq_keep_begin(loop, record, NQ_KEPT_DELAYED, record->due);
+	}
+}
+
+/* Held packets get their verdict, in the kernel's own copy: edits may be half made. Delayed ones
+ * are accepted as they were decided. */
+static int settle_kept(struct nq_loop *loop)
+{
+	int error;
+
+	adopt_kept(loop);
+	/* Some may have had their verdict: the packet in the handler, and what was in the batch. */
+	loop->doubtful = true;
+	for (uint32_t i = 0; i < loop->memory->kept_used; i++) {
+		struct nq_kept *record = &loop->keep.records[i];
+		struct nq_loop_queue *queue;
+		struct nq_packet packet;
+
+		if (record->kind != NQ_KEPT_HELD)
+			continue;
+		queue = &loop->queues[record->queue];
+		packet = (struct nq_packet){.id = record->id,
+					    .queue = queue->number,
+					    .verdict = (enum nq_verdict)record->verdict};
+		queue->memory->counters.expired++;
+		queue->memory->counters.undecided += record->standard;
+		nq_loop_count_verdict(queue, &packet);
+		if (!nq_keep_submit(loop, record, &packet))
+			break;
+	}
+	nq_keep_end(loop);
+	error = loop->failed ? loop->failed : nq_loop_flush(loop);
+	loop->doubtful = false;
+	nq_keep_reset(loop);
+	return error;
+}
+
 /*
  * The successor of a dead worker, whose sockets and memory these are: first what was decided and
- * maybe sent, then on_error for the packet in the handler, then the handler for the rest of the
- * batch. Packets whose message died with the worker are found by id: see the barrier in
- * handle_answer and meet_packet.
+ * maybe sent, then on_error for the packet in the handler, then what was held and delayed, then the
+ * handler for the rest of the batch. Packets whose message died with the worker are found by id:
+ * see the barrier in handle_answer and meet_packet.
  */
 int nq_loop_take_over(struct nq_loop *loop)
 {
@@ -32,6 +104,14 @@ int nq_loop_take_over(struct nq_loop *loop)
 	int32_t cursor = memory->cursor;
 	int error;
 
+	for (unsigned i = 0; i < loop->queue_count; i++) {
+		struct nq_queue_memory *queue = loop->queues[i].memory;
+
+		/* A worker may have died before it had found those of the one before it. */
+		if (!queue->orphans)
+			queue->orphans_above = queue->seen ? queue->last_id : 0;
+		queue->orphans = 1;
+	}
 	if (memory->batch.count > NQ_BATCH_ENTRIES)
 		memory->batch.count = 0; /* no worker of ours wrote that */
 	nq_batch_doubt(&loop->batch);
@@ -57,7 +137,12 @@ int nq_loop_take_over(struct nq_loop *loop)
 		nq_batch_doubt(&loop->batch);
 		loop->filled = filled;
 	}
-	error = nq_loop_judge_received(loop);
+	/* On its own: what is kept has lower ids, and no run goes backwards. */
+	error = nq_loop_flush(loop);
+	if (!error)
+		error = settle_kept(loop);
+	if (!error)
+		error = nq_loop_judge_received(loop);
 	if (error)
 		return error;
 	for (unsigned i = 0; i < loop->queue_count; i++) {

@@ -83,7 +83,7 @@ static void *run_lane(void *argument)
 		goto out;
 	}
 	lane->loop = nq_loop_new(worker->memory, lane->number, lane->socket, lane->settings,
-				 lane->owners, worker->ops->judge, lane->state);
+				 lane->owners, worker->ops->calls, lane->state, lane->timers);
 	if (!lane->loop) {
 		nq_fail(&thread->failure, 1, errno, "cannot start a queue thread: %s",
 			strerror(errno));

@@ -21,6 +21,7 @@ struct nq_worker_lane {
 	struct nq_settings *settings;	      /* one a queue, filled by load */
 	void **owners;			      /* one a queue, filled by load */
 	void *state;			      /* filled by load, freed by unload */
+	struct nq_timers *timers;	      /* of the state; filled by load */
 	void *context;			      /* the caller's */
 	const struct nq_memory *memory;
 };
@@ -33,7 +34,7 @@ struct nq_worker_lane {
 struct nq_worker_ops {
 	int (*load)(struct nq_worker_lane *lane, struct nq_failure *failure);
 	int (*open)(struct nq_worker_lane *lane, struct nq_failure *failure);
-	nq_judge *judge; /* its context is lane->state */
+	const struct nq_loop_calls *calls; /* their context is lane->state */
 	void (*close)(struct nq_worker_lane *lane);
 	void (*unload)(struct nq_worker_lane *lane);
 };

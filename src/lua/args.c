@@ -54,6 +54,19 @@ lua_Integer nq_arg_integer(lua_State *L, int index, const char *function, const 
 	return value;
 }
 
+int64_t nq_arg_seconds(lua_State *L, int index, const char *function, const char *name,
+		       bool positive)
+{
+	lua_Number seconds = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : -1;
+
+	/* Not a number fails every comparison. */
+	if (!(seconds >= 0 && seconds <= 1e9) || (positive && seconds == 0))
+		nq_arg_error(L, index, function, name,
+			     positive ? "seconds, more than 0 and at most 1e9,"
+				      : "seconds from 0 to 1e9");
+	return positive && seconds < 1e-9 ? 1 : (int64_t)(seconds * 1e9 + 0.5);
+}
+
 const char *nq_arg_string(lua_State *L, int index, const char *function, const char *name,
 			  size_t *length)
 {

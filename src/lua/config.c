@@ -3,16 +3,17 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "host/clock.h"
 #include "lua/args.h"
 #include "lua/filter.h"
 
-enum kind { INTEGER, BOOLEAN, VERDICT, FILTER };
+enum kind { INTEGER, BOOLEAN, VERDICT, FILTER, SECONDS };
 
 static const struct key {
 	const char *name;
 	enum kind kind;
 	uint32_t least, most; /* INTEGER */
-	uint32_t initial;
+	uint64_t initial;
 	uint32_t flag; /* BOOLEAN: NQ_FLAG_* */
 } keys[NQ_KEY_COUNT] = {
 	[NQ_KEY_MAX_PACKETS] = {"max_packets", INTEGER, 1, 65536, 4096, 0},
@@ -25,6 +26,7 @@ static const struct key {
 	[NQ_KEY_SECCTX] = {"secctx", BOOLEAN, 0, 1, 0, NQ_FLAG_SECCTX},
 	[NQ_KEY_DEFAULT] = {"default", VERDICT, 0, 0, NQ_ACCEPT, 0},
 	[NQ_KEY_ON_ERROR] = {"on_error", VERDICT, 0, 0, NQ_DROP, 0},
+	[NQ_KEY_HOLD_LIMIT] = {"hold_limit", SECONDS, 0, 0, 30 * NQ_SECOND, 0},
 	[NQ_KEY_LOOP_MARK] = {"loop_mark", INTEGER, 0, UINT32_MAX, NQ_LOOP_MARK, 0},
 	[NQ_KEY_FILTER] = {"filter", FILTER, 0, 0, 0, 0},
 };
@@ -52,14 +54,16 @@ static int unknown_key(lua_State *L, const char *function, const char *name)
 			  lua_tostring(L, -1));
 }
 
-static uint32_t read_value(lua_State *L, const struct key *key, const char *function,
+static uint64_t read_value(lua_State *L, const struct key *key, const char *function,
 			   struct nq_config_layer *layer)
 {
 	const char *text;
 
 	switch (key->kind) {
 	case INTEGER:
-		return (uint32_t)nq_arg_integer(L, -1, function, key->name, key->least, key->most);
+		return (uint64_t)nq_arg_integer(L, -1, function, key->name, key->least, key->most);
+	case SECONDS:
+		return (uint64_t)nq_arg_seconds(L, -1, function, key->name, true);
 	case BOOLEAN:
 		return nq_arg_boolean(L, -1, function, key->name);
 	case FILTER:
@@ -102,7 +106,7 @@ void nq_config_read(lua_State *L, int index, const char *function, struct nq_con
 void nq_config_settle(const struct nq_config_layer *const *layers, unsigned count,
 		      struct nq_settings *settings)
 {
-	uint32_t values[NQ_KEY_COUNT];
+	uint64_t values[NQ_KEY_COUNT];
 	uint32_t set = 0;
 
 	for (int i = 0; i < NQ_KEY_COUNT; i++)
@@ -119,14 +123,15 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 	}
 	if (!(set & 1u << NQ_KEY_ON_ERROR))
 		values[NQ_KEY_ON_ERROR] = values[NQ_KEY_FAIL_OPEN] ? NQ_ACCEPT : NQ_DROP;
-	settings->kernel.max_packets = values[NQ_KEY_MAX_PACKETS];
-	settings->kernel.copy_range = values[NQ_KEY_COPY_RANGE];
+	settings->kernel.max_packets = (uint32_t)values[NQ_KEY_MAX_PACKETS];
+	settings->kernel.copy_range = (uint32_t)values[NQ_KEY_COPY_RANGE];
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
 		if (keys[i].kind == BOOLEAN && values[i])
 			settings->kernel.flags |= keys[i].flag;
 	}
-	settings->buffer_size = values[NQ_KEY_BUFFER_SIZE];
-	settings->loop_mark = values[NQ_KEY_LOOP_MARK];
+	settings->buffer_size = (uint32_t)values[NQ_KEY_BUFFER_SIZE];
+	settings->loop_mark = (uint32_t)values[NQ_KEY_LOOP_MARK];
+	settings->hold_limit = (int64_t)values[NQ_KEY_HOLD_LIMIT];
 	settings->default_verdict = (enum nq_verdict)values[NQ_KEY_DEFAULT];
 	settings->on_error = (enum nq_verdict)values[NQ_KEY_ON_ERROR];
 }
@@ -150,6 +155,8 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 	lua_setfield(L, -2, "default");
 	lua_pushstring(L, nq_verdict_name(settings->on_error));
 	lua_setfield(L, -2, "on_error");
+	lua_pushnumber(L, (lua_Number)settings->hold_limit / (lua_Number)NQ_SECOND);
+	lua_setfield(L, -2, "hold_limit");
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
 		if (keys[i].kind != BOOLEAN)
 			continue;
@@ -160,7 +167,7 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 
 int nq_config_keys(lua_State *L)
 {
-	static const char *const kinds[] = {"integer", "boolean", "verdict", "filter"};
+	static const char *const kinds[] = {"integer", "boolean", "verdict", "filter", "seconds"};
 
 	lua_createtable(L, NQ_KEY_COUNT, 0);
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
@@ -174,9 +181,11 @@ int nq_config_keys(lua_State *L)
 			lua_setfield(L, -2, "least");
 			lua_pushinteger(L, keys[i].most);
 			lua_setfield(L, -2, "most");
-			lua_pushinteger(L, keys[i].initial);
+			lua_pushinteger(L, (lua_Integer)keys[i].initial);
 		} else if (keys[i].kind == BOOLEAN) {
 			lua_pushboolean(L, keys[i].initial != 0);
+		} else if (keys[i].kind == SECONDS) {
+			lua_pushnumber(L, (lua_Number)keys[i].initial / (lua_Number)NQ_SECOND);
 		} else if (keys[i].kind == VERDICT) {
 			lua_pushstring(L, nq_verdict_name((enum nq_verdict)keys[i].initial));
 		} else {

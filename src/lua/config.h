@@ -23,14 +23,15 @@ enum nq_config_key {
 	NQ_KEY_SECCTX,
 	NQ_KEY_DEFAULT,
 	NQ_KEY_ON_ERROR,
+	NQ_KEY_HOLD_LIMIT,
 	NQ_KEY_LOOP_MARK,
 	NQ_KEY_FILTER,
 	NQ_KEY_COUNT,
 };
 
 struct nq_config_layer {
-	uint32_t set; /* bit 1 << key: the source gave a value */
-	uint32_t values[NQ_KEY_COUNT];
+	uint32_t set;			/* bit 1 << key: the source gave a value */
+	uint64_t values[NQ_KEY_COUNT];	/* seconds: in nanoseconds */
 	const struct nq_filter *filter; /* NQ_KEY_FILTER's; of the state that read it */
 };
 
@@ -47,8 +48,8 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 /* Pushes a table with every key. */
 void nq_config_push(lua_State *L, const struct nq_settings *settings);
 
-/* config_keys() -> list of { name=, kind="integer"|"boolean"|"verdict"|"filter", least=, most=,
- * default= }
+/* config_keys() -> list of { name=, kind="integer"|"boolean"|"verdict"|"filter"|"seconds", least=,
+ * most=, default= }
  */
 int nq_config_keys(lua_State *L);
 

@@ -33,7 +33,7 @@ void nq_engine_free(struct nq_engine *engine)
 		queue->engine = NULL;
 		queue->memory = NULL;
 	}
-	nq_cell_free(engine->lane.cell, &engine->state->unused);
+	nq_lane_fini(&engine->lane);
 	nq_loop_free(engine->loop);
 	if (engine->socket >= 0)
 		close(engine->socket);
@@ -50,8 +50,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	uint16_t *numbers;
 	struct nq_settings *settings;
 	void **owners;
-	struct nq_state *state;
-	struct nq_cell *cell;
+	struct nq_lua_lane lane = {.L = L};
 
 	if (count == 0)
 		nq_arg_error(L, 1, function, "queue", "queue");
@@ -68,24 +67,24 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 				luaL_error(L, "queue %d is given twice", queue->number);
 		}
 	}
-	state = nq_state_get(L);
-	cell = nq_cell_new(L, &state->unused);
+	nq_lane_init(L, &lane);
 	/* From here to the end nothing raises. Scratch for the loop's making: one block, freed
 	 * below. */
 	engine = calloc(1, sizeof(*engine) + count * sizeof(engine->queues[0]));
 	settings = calloc(count, sizeof(*settings) + sizeof(*owners) + sizeof(*numbers));
 	if (!engine || !settings) {
 		nq_fail(failure, 1, ENOMEM, "not enough memory");
-		nq_cell_free(cell, &state->unused);
+		nq_lane_fini(&lane);
 		free(engine);
 		free(settings);
 		return NULL;
 	}
 	owners = (void **)(settings + count);
 	numbers = (uint16_t *)(owners + count);
-	engine->lane = (struct nq_lua_lane){.L = L, .cell = cell};
+	engine->lane = lane;
+	engine->lane.cell->lane = &engine->lane;
 	engine->lane.interruptible = nq_lua_can_interrupt();
-	engine->state = state;
+	engine->state = lane.state;
 	engine->socket = -1;
 	for (unsigned i = 0; i < count; i++) {
 		struct nq_queue *queue = lua_touserdata(L, (int)i + 1);
@@ -107,14 +106,15 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	}
 	engine->memory = nq_memory_new(1, numbers, count);
 	if (engine->memory)
-		engine->loop = nq_loop_new(engine->memory, 0, engine->socket, settings, owners,
-					   nq_lua_judge, &engine->lane);
+		engine->loop =
+			nq_loop_new(engine->memory, 0, engine->socket, settings, owners,
+				    &nq_lua_calls, &engine->lane, &engine->state->real.timers);
 	if (!engine->loop) {
 		nq_fail(failure, 1, errno, "cannot make the queue's loop: %s", strerror(errno));
 		goto out;
 	}
-	engine->loop->raw = nq_send_sockets(state);
-	state->loop_mark = settings[0].loop_mark;
+	engine->loop->raw = nq_send_sockets(lane.state);
+	lane.state->loop_mark = settings[0].loop_mark;
 	for (unsigned i = 0; i < count; i++) {
 		engine->queues[i]->loop = engine->loop;
 		engine->queues[i]->memory = engine->memory;

@@ -102,6 +102,8 @@ const char *const nq_packet_names[] = {
 	"again",
 	"requeue",
 	"reject",
+	"delay",
+	"hold",
 	"u8",
 	"u16",
 	"u24",
@@ -177,7 +179,8 @@ static void push_sent(lua_State *L)
 	struct nq_made_packet *made = nq_packet_made(L, 1);
 
 	if (!made || made->packet.verdict == NQ_UNDECIDED || made->packet.verdict == NQ_DROP ||
-	    made->packet.verdict == NQ_REJECT)
+	    made->packet.verdict == NQ_REJECT ||
+	    (made->packet.verdict == NQ_DELAY && !made->released))
 		lua_pushnil(L);
 	else
 		lua_pushlstring(L, made->packet.length ? (const char *)made->packet.data : "",

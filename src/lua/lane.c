@@ -8,6 +8,7 @@
 
 static const char state_key;
 
+/* Last of all: it is the first userdata of the state. */
 static int state_gc(lua_State *L)
 {
 	struct nq_state *state = lua_touserdata(L, 1);
@@ -15,6 +16,8 @@ static int state_gc(lua_State *L)
 	if (state->raw == &state->own_raw)
 		nq_raw_close(&state->own_raw);
 	state->raw = NULL;
+	nq_timers_free(&state->real.timers);
+	nq_alarm_close(&state->real.alarm);
 	return 0;
 }
 
@@ -24,6 +27,9 @@ void nq_state_register(lua_State *L)
 
 	memset(state, 0, sizeof(*state));
 	state->loop_mark = NQ_LOOP_MARK;
+	state->real.alarm = (struct nq_alarm){.fd = -1, .armed = NQ_NEVER};
+	state->real.timers.alarm = &state->real.alarm;
+	state->time = &state->real;
 	lua_createtable(L, 0, 1);
 	lua_pushcfunction(L, state_gc);
 	lua_setfield(L, -2, "__gc");
@@ -41,6 +47,38 @@ struct nq_state *nq_state_get(lua_State *L)
 	return state;
 }
 
+void nq_lane_init(lua_State *L, struct nq_lua_lane *lane)
+{
+	lane->L = L;
+	lane->state = nq_state_get(L);
+	lane->cell = nq_cell_new(L, &lane->state->unused);
+	lane->cell->lane = lane;
+}
+
+void nq_lane_fini(struct nq_lua_lane *lane)
+{
+	nq_cell_free(lane->cell, &lane->state->unused);
+	lane->cell = NULL;
+}
+
+/* The call is over: what it settled of held packets is no longer valid. */
+static void end_settled(struct nq_lua_lane *lane)
+{
+	while (lane->ended) {
+		struct nq_cell *cell = lane->ended;
+
+		lane->ended = cell->next;
+		nq_cell_free(cell, &lane->state->unused);
+	}
+}
+
+static void release_held(void *context, void *owner)
+{
+	struct nq_lua_lane *lane = context;
+
+	nq_cell_free(owner, &lane->state->unused);
+}
+
 /* Stack of judge_batch: what stays in place while a batch is judged. */
 enum { AT_LANE = 1, AT_LOOP, AT_METATABLE, AT_HANDLER, AT_QUEUE, AT_RESULTS };
 
@@ -48,7 +86,6 @@ static int judge_batch(lua_State *L)
 {
 	struct nq_lua_lane *lane = lua_touserdata(L, AT_LANE);
 	struct nq_loop *loop = lua_touserdata(L, AT_LOOP);
-	struct nq_cell *cell = lane->cell;
 	const struct nq_lua_owner *owner = NULL;
 	struct nq_packet *packet;
 
@@ -56,6 +93,7 @@ static int judge_batch(lua_State *L)
 	lua_settop(L, AT_QUEUE);
 	while ((packet = nq_loop_next(loop)) != NULL) {
 		struct nq_loop_queue *queue = loop->current;
+		struct nq_cell *cell = lane->cell;
 
 		cell->packet = packet;
 		if (queue->owner != owner) {
@@ -69,30 +107,51 @@ static int judge_batch(lua_State *L)
 		nq_packet_push(L, cell, AT_METATABLE);
 		lua_pushvalue(L, AT_QUEUE);
 		lua_call(L, 2, LUA_MULTRET);
-		if (nq_packet_conclude(L, packet, AT_RESULTS, queue->settings.default_verdict))
+		if (nq_packet_conclude(L, cell, AT_RESULTS, queue->settings.default_verdict))
 			queue->memory->counters.undecided++;
-		nq_cell_end(cell);
-		nq_loop_settle(loop);
+		/* One that was held has taken the cell along. */
+		if (lane->cell == cell) {
+			nq_cell_end(cell);
+			nq_loop_settle(loop);
+		}
+		if (lane->ended)
+			end_settled(lane);
 		lua_settop(L, AT_QUEUE);
 	}
 	return 0;
 }
 
-static void report_failure(struct nq_lua_lane *lane, const char *message)
+static void report_failure(struct nq_lua_failures *failures, const char *what, const char *message)
 {
 	uint64_t suppressed;
 
-	lane->failures++;
-	if (lane->failures == 1) {
-		lane->reported = 1;
-		nq_log(NQ_LOG_ERROR, "handler failed: %s", message);
-	} else if (nq_log_allow(&lane->limit, 1, &suppressed)) {
+	failures->count++;
+	if (failures->count == 1) {
+		failures->reported = 1;
+		nq_log(NQ_LOG_ERROR, "%s failed: %s", what, message);
+	} else if (nq_log_allow(&failures->limit, 1, &suppressed)) {
 		/* One line: the traceback was shown the first time. */
-		nq_log(NQ_LOG_ERROR, "handler failed %llu more times, %llu in all; last: %.*s",
-		       (unsigned long long)(lane->failures - lane->reported),
-		       (unsigned long long)lane->failures, (int)strcspn(message, "\n"), message);
-		lane->reported = lane->failures;
+		nq_log(NQ_LOG_ERROR, "%s failed %llu more times, %llu in all; last: %.*s", what,
+		       (unsigned long long)(failures->count - failures->reported),
+		       (unsigned long long)failures->count, (int)strcspn(message, "\n"), message);
+		failures->reported = failures->count;
 	}
+}
+
+/* After a call that failed, with the message at the top of the stack (popped). */
+static void handle_failure(struct nq_lua_lane *lane, struct nq_loop *loop,
+			   struct nq_lua_failures *failures, const char *what)
+{
+	const char *message = lua_tostring(lane->L, -1);
+
+	if (!message)
+		message = "(error without a message)";
+	report_failure(failures, what, message);
+	if (nq_lua_interrupted(lane) && strstr(message, "interrupted!")) {
+		lane->interrupted = true;
+		nq_loop_stop(loop);
+	}
+	lua_pop(lane->L, 1);
 }
 
 bool nq_lua_can_interrupt(void)
@@ -111,11 +170,10 @@ bool nq_lua_interrupted(const struct nq_lua_lane *lane)
 	       action.sa_handler == SIG_DFL;
 }
 
-void nq_lua_judge(void *context, struct nq_loop *loop)
+static void judge(void *context, struct nq_loop *loop)
 {
 	struct nq_lua_lane *lane = context;
 	lua_State *L = lane->L;
-	const char *message;
 	bool was_judging = lane->judging;
 
 	if (!L || !lua_checkstack(L, LUA_MINSTACK)) {
@@ -127,6 +185,7 @@ void nq_lua_judge(void *context, struct nq_loop *loop)
 	lua_pushcfunction(L, judge_batch);
 	lua_pushlightuserdata(L, lane);
 	lua_pushlightuserdata(L, loop);
+	lane->loop = loop;
 	lane->judging = true;
 	if (lua_pcall(L, 2, 0, -4) == LUA_OK) {
 		lane->judging = was_judging;
@@ -135,20 +194,43 @@ void nq_lua_judge(void *context, struct nq_loop *loop)
 	}
 	lane->judging = was_judging;
 	nq_cell_end(lane->cell);
-	message = lua_tostring(L, -1);
-	if (!message)
-		message = "(error without a message)";
-	report_failure(lane, message);
-	if (nq_lua_interrupted(lane) && strstr(message, "interrupted!")) {
-		lane->interrupted = true;
-		nq_loop_stop(loop);
-	}
-	lua_pop(L, 2);
-	if (loop->current && !loop->settled && loop->packet.verdict != NQ_UNDECIDED) {
-		/* What the handler decided before it failed stands. */
+	end_settled(lane);
+	handle_failure(lane, loop, &lane->handlers, "handler");
+	lua_pop(L, 1);
+	if (loop->current && (loop->settled || loop->packet.verdict != NQ_UNDECIDED)) {
+		/* What the handler decided before it failed stands, and so does a hold. */
 		loop->current->memory->counters.errors++;
-		nq_loop_settle(loop);
+		if (!loop->settled)
+			nq_loop_settle(loop);
 	} else {
 		nq_loop_settle_error(loop);
 	}
 }
+
+static void tick(void *context, struct nq_loop *loop)
+{
+	struct nq_lua_lane *lane = context;
+	struct nq_lua_time *time = &lane->state->real;
+	uint64_t before = time->timers.order;
+	bool was_judging = lane->judging;
+	int64_t now = nq_loop_now(loop);
+	int status = LUA_OK;
+
+	if (!lane->L || !lua_checkstack(lane->L, LUA_MINSTACK))
+		return;
+	lane->loop = loop;
+	lane->judging = true;
+	while (status >= 0 && !loop->stop) {
+		status = nq_timer_run(lane->L, time, now, before);
+		end_settled(lane);
+		if (status > 0)
+			handle_failure(lane, loop, &lane->timers, "timer");
+	}
+	lane->judging = was_judging;
+}
+
+const struct nq_loop_calls nq_lua_calls = {
+	.judge = judge,
+	.tick = tick,
+	.release = release_held,
+};

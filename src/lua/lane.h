@@ -14,10 +14,16 @@
 #include "host/loop.h"
 #include "lua/packet.h"
 #include "lua/script.h"
+#include "lua/timer.h"
 #include "table/registry.h"
+
+struct nq_loaded;
 
 /* What belongs to one Lua state, found through the registry. */
 struct nq_state {
+	struct nq_lua_time real;      /* timers of its loops */
+	struct nq_lua_time *time;     /* the present one: a loaded handler's while it is entered */
+	struct nq_loaded *loaded;     /* that handler; NULL: none */
 	struct nq_loop *active;	      /* whose start, run or process is on; for nfqueue.stop */
 	struct nq_cell *unused;	      /* cells of lanes that have ended */
 	struct nq_log_limit limit;    /* of lines written by scripts */
@@ -32,15 +38,23 @@ struct nq_state {
 void nq_state_register(lua_State *L);
 struct nq_state *nq_state_get(lua_State *L);
 
+/* Calls into a script that failed: counted and logged, the first in full. */
+struct nq_lua_failures {
+	uint64_t count;
+	uint64_t reported; /* of those, when last logged */
+	struct nq_log_limit limit;
+};
+
 struct nq_lua_lane {
 	lua_State *L; /* NULL: no script any more, every packet gets on_error */
-	struct nq_cell *cell;
-	bool judging;	    /* inside a handler */
+	struct nq_state *state;
+	struct nq_loop *loop;  /* that called last */
+	struct nq_cell *cell;  /* of the packet at hand */
+	struct nq_cell *ended; /* of held packets that were settled in the present call */
+	bool judging;	       /* inside a handler */
 	bool interruptible; /* in the host's own state: the stock interpreter's Ctrl-C may come */
 	bool interrupted;   /* it reached a handler */
-	uint64_t failures;  /* handlers that raised */
-	uint64_t reported;  /* of those, when last logged */
-	struct nq_log_limit limit;
+	struct nq_lua_failures handlers, timers;
 };
 
 /* nq_loop_queue.owner: how the lane finds a queue's handler and the object passed to it. */
@@ -58,7 +72,11 @@ struct nq_lua_owner {
 bool nq_lua_can_interrupt(void);
 bool nq_lua_interrupted(const struct nq_lua_lane *lane);
 
-/* The judge of loops whose context is a struct nq_lua_lane. */
-void nq_lua_judge(void *context, struct nq_loop *loop);
+/* Of loops whose context is a struct nq_lua_lane. */
+extern const struct nq_loop_calls nq_lua_calls;
+
+/* Gives the lane a cell. May raise. */
+void nq_lane_init(lua_State *L, struct nq_lua_lane *lane);
+void nq_lane_fini(struct nq_lua_lane *lane);
 
 #endif

@@ -120,6 +120,9 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"cidrset", nq_cidrset_open},
 		{"domainset", nq_domainset_open},
 		{"tables_clock", nq_tables_clock},
+		{"after", nq_timer_after},
+		{"every", nq_timer_every},
+		{"now", nq_timer_now},
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},
 		{"config_keys", nq_config_keys},
@@ -144,6 +147,7 @@ int luaopen_nfqueue_core(lua_State *L)
 	nq_rewrite_register(L);
 	nq_filter_register(L);
 	nq_tables_register(L);
+	nq_timer_register(L);
 	luaL_newlib(L, functions);
 	lua_pushstring(L, NQ_VERSION);
 	lua_setfield(L, -2, "version");

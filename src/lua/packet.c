@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "host/keep.h"
 #include "lua/args.h"
 #include "lua/header.h"
 #include "lua/names.h"
@@ -58,10 +59,21 @@ struct nq_packet *nq_packet_check_open(lua_State *L, const char *method)
 	return packet;
 }
 
+struct nq_cell *nq_packet_check_cell(lua_State *L, const char *method)
+{
+	(void)nq_packet_check_open(L, method);
+	return ((const struct nq_handle *)lua_touserdata(L, 1))->cell;
+}
+
 void nq_packet_room(lua_State *L, struct nq_packet *packet)
 {
 	if (packet->spare)
 		return;
+	if (packet->kept) {
+		if (nq_held_room(packet) != 0)
+			nq_packet_refuse(L, "the memory for copies of held packets is used up");
+		return;
+	}
 	for (int i = 1; i <= lua_gettop(L); i++) {
 		struct nq_made_packet *made;
 
@@ -109,6 +121,9 @@ struct nq_cell *nq_cell_new(lua_State *L, struct nq_cell **unused)
 void nq_cell_free(struct nq_cell *cell, struct nq_cell **unused)
 {
 	nq_cell_end(cell);
+	cell->packet = NULL;
+	cell->lane = NULL;
+	cell->held = false;
 	cell->next = *unused;
 	*unused = cell;
 }
@@ -138,7 +153,7 @@ struct nq_made_packet *nq_packet_made(lua_State *L, int index)
 
 struct nq_made_packet *nq_packet_new_made(lua_State *L)
 {
-	struct nq_made_packet *made = lua_newuserdatauv(L, sizeof(*made), 3);
+	struct nq_made_packet *made = lua_newuserdatauv(L, sizeof(*made), 4);
 
 	memset(made, 0, sizeof(*made));
 	made->cell.packet = &made->packet;

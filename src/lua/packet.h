@@ -14,13 +14,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host/timer.h"
 #include "packet/packet.h"
+
+struct nq_lua_lane;
+struct nq_loaded;
 
 struct nq_cell {
 	uint64_t generation;
 	struct nq_packet *packet; /* valid for handles of the present generation */
 	bool made;		  /* by nfqueue.packet: stays readable afterwards */
-	struct nq_cell *next;	  /* among the unused */
+	bool held;		  /* past its handler, and not settled yet */
+	struct nq_lua_lane *lane; /* whose packets are in it; NULL when made, or unused */
+	struct nq_cell *next;	  /* among the unused, or those that end with the present call */
 };
 
 /* A packet is told by `class`, and its headers each by their own. */
@@ -35,8 +41,13 @@ struct nq_made_packet {
 	struct nq_handle handle;
 	struct nq_cell cell;
 	struct nq_packet packet; /* bytes: user value 1; spare, once asked for: 2; strings of the
-				    meta table: 3 */
+				    meta table: 3; held: as it arrived: 4 */
 	char names[4][16];	 /* iifname oifname physiifname physoifname, "" when not given */
+	/* By a loaded handler: see load.h. */
+	struct nq_loaded *keeper; /* holds or delays it; NULL: nobody */
+	struct nq_timer timer;
+	enum nq_verdict last; /* held: when nobody settles it */
+	bool released;	      /* delayed: its time has come */
 };
 
 /* Called once a state: makes the metatable and leaves nothing on the stack. */
@@ -61,11 +72,10 @@ static inline void nq_cell_end(struct nq_cell *cell)
 
 /*
  * After the handler: reads what it returned (stack indices from `first` to the top) and settles
- * packet->verdict, with `standard` for none. Raises for returned values that are no verdict, and
- * for edits that cannot be sent. True when the standard was used.
+ * packet->verdict, with `standard` for none unless it is held. Raises for returned values that are
+ * no verdict, and for edits that cannot be sent. True when the standard was used.
  */
-bool nq_packet_conclude(lua_State *L, struct nq_packet *packet, int first,
-			enum nq_verdict standard);
+bool nq_packet_conclude(lua_State *L, struct nq_cell *cell, int first, enum nq_verdict standard);
 
 /* packet(bytes, meta): see the doc block. */
 int nq_packet_make(lua_State *L);
@@ -90,6 +100,9 @@ struct nq_packet *nq_packet_check(lua_State *L, const char *method);
 /* The same for changes: raises also when the packet has its verdict. */
 struct nq_packet *nq_packet_check_open(lua_State *L, const char *method);
 
+/* The same for verbs: its cell. */
+struct nq_cell *nq_packet_check_cell(lua_State *L, const char *method);
+
 /* Raises when it has its verdict. */
 void nq_packet_check_undecided(lua_State *L, const struct nq_packet *packet);
 
@@ -110,5 +123,14 @@ extern const char *const nq_packet_names[];
 /* Functions of the method table: {name, function}, up to a NULL. */
 extern const luaL_Reg nq_packet_verbs[];
 extern const luaL_Reg nq_packet_raw[];
+
+/* hold.c: the verb, its arguments from stack index `first` on. */
+void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first);
+
+/* The packet has got NQ_DELAY and is to be kept; raises, and takes it back, when it cannot be. */
+void nq_packet_delay(lua_State *L, struct nq_cell *cell);
+
+/* A held packet has got its verdict. */
+void nq_packet_settle(lua_State *L, struct nq_cell *cell);
 
 #endif

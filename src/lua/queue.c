@@ -261,9 +261,11 @@ static void push_counter(lua_State *L, const char *name, uint64_t value)
 
 /***
 Counters since the queue was made: `packets bytes accepted dropped modified again requeued rejected
-undecided errors truncated refused lost injected` of this queue (`refused` counts messages: a run of
-equal verdicts is one; `injected` what its handler sent), `enobufs` of its socket, `workers_lost` of
-the process, `memory` of the Lua state in bytes; and while it is bound and /proc can be read
+delayed held expired undecided errors truncated refused lost injected` of this queue (`refused`
+counts messages: a run of equal verdicts is one; `injected` what its handler sent; a delayed packet
+counts as nothing else, a held one also as what it got, and as `expired` when nobody settled it),
+`kept`: packets held or delayed at present, `enobufs` of its socket, `workers_lost` of the process,
+`memory` of the Lua state in bytes; and while it is bound and /proc can be read
 `kernel_queue_dropped kernel_user_dropped waiting`.
 @function queue:stats
 @treturn table
@@ -275,7 +277,7 @@ static int queue_stats(lua_State *L)
 	struct nq_counters present;
 	struct nq_proc_queue kernel = {0};
 	uint64_t enobufs = queue->past_enobufs;
-	uint64_t workers_lost = 0;
+	uint64_t workers_lost = 0, kept = 0;
 	bool known = false;
 
 	if (queue->loop) {
@@ -284,8 +286,9 @@ static int queue_stats(lua_State *L)
 		nq_counters_add(&counters, &present);
 		enobufs += queue->loop->memory->enobufs;
 		workers_lost = queue->memory->workers_lost;
+		kept = queue->loop->queues[queue->position].kept;
 	}
-	lua_createtable(L, 0, 22);
+	lua_createtable(L, 0, 26);
 	push_counter(L, "packets", counters.packets);
 	push_counter(L, "bytes", counters.bytes);
 	push_counter(L, "accepted", counters.accepted);
@@ -294,6 +297,10 @@ static int queue_stats(lua_State *L)
 	push_counter(L, "again", counters.again);
 	push_counter(L, "requeued", counters.requeued);
 	push_counter(L, "rejected", counters.rejected);
+	push_counter(L, "delayed", counters.delayed);
+	push_counter(L, "held", counters.held);
+	push_counter(L, "expired", counters.expired);
+	push_counter(L, "kept", kept);
 	push_counter(L, "undecided", counters.undecided);
 	push_counter(L, "errors", counters.errors);
 	push_counter(L, "truncated", counters.truncated);

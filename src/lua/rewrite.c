@@ -4,11 +4,11 @@
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "lua/args.h"
 #include "lua/lane.h"
 #include "lua/packet.h"
+#include "lua/timer.h"
 #include "table/rewrite.h"
 
 #define SECOND INT64_C(1000000000)
@@ -20,15 +20,6 @@ static const char metatable_key;
 struct rewrite {
 	struct nq_rewrite *table; /* NULL: not made, or released */
 };
-
-/* Coarse: it is read for every packet, and the time-outs are whole seconds. */
-static int64_t read_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return now.tv_sec * SECOND + now.tv_nsec;
-}
 
 static struct rewrite *check_rewrite(lua_State *L, const char *method)
 {
@@ -103,7 +94,7 @@ static int rewrite_call(lua_State *L)
 	nq_packet_room(L, handle->cell->packet);
 	nq_packet_refuse(L,
 			 nq_rewrite_pass(rewrite->table, handle->cell->packet,
-					 (const uint8_t *)content, length, read_clock(), &result));
+					 (const uint8_t *)content, length, nq_lua_now(L), &result));
 	lua_pushboolean(L, result == NQ_REWRITTEN);
 	if (result == NQ_REWRITTEN)
 		return 1;
@@ -124,7 +115,7 @@ static int rewrite_stats(lua_State *L)
 	const struct rewrite *rewrite = check_rewrite(L, "stats");
 	struct nq_rewrite_stats stats;
 
-	nq_rewrite_stats(rewrite->table, read_clock(), &stats);
+	nq_rewrite_stats(rewrite->table, nq_lua_now(L), &stats);
 	const struct {
 		const char *name;
 		uint64_t value;

@@ -40,8 +40,8 @@ struct plan {
 };
 
 struct thread_state {
+	struct nq_lua_lane lane; /* first: the context of nq_lua_calls */
 	lua_State *L;
-	struct nq_lua_lane lane;
 	struct nq_queue **queues;
 };
 
@@ -239,7 +239,8 @@ static int load_state(lua_State *L)
 		lane->owners[i] = &queue->owner;
 		(void)luaL_ref(L, LUA_REGISTRYINDEX); /* for the life of the state */
 	}
-	state->lane.cell = nq_cell_new(L, &nq_state_get(L)->unused);
+	nq_lane_init(L, &state->lane);
+	lane->timers = &state->lane.state->real.timers;
 	return 0;
 }
 
@@ -254,7 +255,6 @@ static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 		state->L = luaL_newstate();
 	if (!state || !state->queues || !state->L)
 		return nq_fail(failure, 1, ENOMEM, "not enough memory for a Lua state");
-	state->lane.L = state->L;
 	lua_pushcfunction(state->L, nq_script_traceback);
 	lua_pushcfunction(state->L, load_state);
 	lua_pushlightuserdata(state->L, lane);
@@ -318,18 +318,10 @@ static void unload_lane(struct nq_worker_lane *lane)
 	lane->state = NULL;
 }
 
-/* The judge's context is the thread's state; its lane is what nq_lua_judge wants. */
-static void judge_lane(void *context, struct nq_loop *loop)
-{
-	struct thread_state *state = context;
-
-	nq_lua_judge(&state->lane, loop);
-}
-
 static const struct nq_worker_ops ops = {
 	.load = load_lane,
 	.open = open_lane,
-	.judge = judge_lane,
+	.calls = &nq_lua_calls,
 	.close = close_lane,
 	.unload = unload_lane,
 };

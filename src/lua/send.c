@@ -6,17 +6,10 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/load.h"
 #include "packet/layout.h"
 
-static const char record_key;
 static const char function[] = "send";
-
-void nq_send_swap_record(lua_State *L)
-{
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &record_key);
-	lua_insert(L, -2);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &record_key);
-}
 
 const struct nq_raw *nq_send_sockets(struct nq_state *state)
 {
@@ -101,9 +94,9 @@ static const struct nq_loop_queue *find_queue(const struct nq_state *state)
 	return loop->current ? loop->current : &loop->queues[0];
 }
 
-static uint32_t usual_mark(const struct nq_state *state, bool recording)
+static uint32_t usual_mark(const struct nq_state *state)
 {
-	const struct nq_loop_queue *queue = recording ? NULL : find_queue(state);
+	const struct nq_loop_queue *queue = find_queue(state);
 
 	return queue ? queue->settings.loop_mark : state->loop_mark;
 }
@@ -166,14 +159,15 @@ int nq_send(lua_State *L)
 	struct options options;
 	const struct nq_loop_queue *queue;
 	const struct nq_raw *raw;
+	uint32_t mark;
 	bool recording;
 	int result;
 
 	lua_settop(L, 2);
 	read_options(L, &options);
-	recording = lua_rawgetp(L, LUA_REGISTRYINDEX, &record_key) == LUA_TTABLE;
+	recording = nq_loaded_push_sent(L, &mark);
 	if (!options.has_mark)
-		options.mark = usual_mark(state, recording);
+		options.mark = recording ? mark : usual_mark(state);
 	if (recording)
 		return record(L, &options);
 	way.mark = options.mark;

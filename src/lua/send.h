@@ -11,12 +11,6 @@
 /* send(bytes, options): see the doc block. */
 int nq_send(lua_State *L);
 
-/*
- * From here on this state's packets go into the list at the top of the stack, or, for nil, out
- * again; it is replaced by what was in force before.
- */
-void nq_send_swap_record(lua_State *L);
-
 /* The raw sockets of this state: those of the process where nfqueue.run gave them, else its own,
  * opened at the first call. */
 const struct nq_raw *nq_send_sockets(struct nq_state *state);

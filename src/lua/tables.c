@@ -4,20 +4,17 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "lua/args.h"
+#include "lua/lane.h"
+#include "lua/timer.h"
 
 /* Registry keys: their addresses. */
 static const char tables_key, guard_key;
 
-static int64_t system_now(void *context)
+static int64_t state_now(void *context)
 {
-	struct timespec now;
-
-	(void)context;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	return nq_lua_table_time(context);
 }
 
 static int64_t manual_now(void *context)
@@ -45,7 +42,7 @@ void nq_tables_register(lua_State *L)
 	struct nq_tables *tables = lua_newuserdatauv(L, sizeof(*tables), 0);
 
 	memset(tables, 0, sizeof(*tables));
-	tables->clock.now = system_now;
+	tables->clock = (struct nq_clock){.now = state_now, .context = nq_state_get(L)};
 	lua_createtable(L, 0, 1);
 	lua_pushcfunction(L, tables_gc);
 	lua_setfield(L, -2, "__gc");
@@ -89,7 +86,7 @@ int nq_tables_clock(lua_State *L)
 	struct nq_tables *tables = nq_tables_get(L);
 
 	if (lua_isnoneornil(L, 1)) {
-		tables->clock = (struct nq_clock){.now = system_now};
+		tables->clock = (struct nq_clock){.now = state_now, .context = nq_state_get(L)};
 		return 0;
 	}
 	tables->manual = (int64_t)(nq_tables_number(L, 1, "tables_clock", "seconds", 0, 9e9) * 1e9);

@@ -22,15 +22,15 @@ struct nq_tables {
 	int64_t manual; /* nanoseconds, where the clock is moved by hand */
 };
 
-/* Called once a state: a registry of its own, the system's monotonic clock, and the classes. */
+/* Called once a state: a registry of its own, the state's clock, and the classes. */
 void nq_tables_register(lua_State *L);
 struct nq_tables *nq_tables_get(lua_State *L);
 
 /* The state shares the registry (it takes a reference) from now on. Before its script runs. */
 void nq_tables_attach(lua_State *L, struct nq_registry *registry, unsigned generation);
 
-/* tables_clock([seconds]): this state's tables go by a clock that stands there; nil: the system's.
- */
+/* tables_clock([seconds]): this state's tables go by a clock that stands there; nil: the
+ * state's: the system's monotonic one, or that of the loaded handler that is entered. */
 int nq_tables_clock(lua_State *L);
 
 /* --- Classes --- */

@@ -114,10 +114,11 @@ static void decide_drop(struct nq_packet *packet)
 }
 
 /* One verb: its arguments begin at stack index `first`. */
-typedef void verb(lua_State *L, struct nq_packet *packet, int first);
+typedef void verb(lua_State *L, struct nq_cell *cell, int first);
 
-static void do_accept(lua_State *L, struct nq_packet *packet, int first)
+static void do_accept(lua_State *L, struct nq_cell *cell, int first)
 {
+	struct nq_packet *packet = cell->packet;
 	struct options options;
 
 	refuse_more(L, first, "accept");
@@ -129,10 +130,10 @@ static void do_accept(lua_State *L, struct nq_packet *packet, int first)
 	decide(L, packet, NQ_ACCEPT, &options);
 }
 
-static void do_drop(lua_State *L, struct nq_packet *packet, int first)
+static void do_drop(lua_State *L, struct nq_cell *cell, int first)
 {
 	refuse_more(L, first - 1, "drop");
-	decide_drop(packet);
+	decide_drop(cell->packet);
 }
 
 static bool is_named(const char *name, size_t length, uint8_t kind)
@@ -142,8 +143,9 @@ static bool is_named(const char *name, size_t length, uint8_t kind)
 	return length == strlen(known) && strcmp(name, known) == 0;
 }
 
-static void do_reject(lua_State *L, struct nq_packet *packet, int first)
+static void do_reject(lua_State *L, struct nq_cell *cell, int first)
 {
+	struct nq_packet *packet = cell->packet;
 	uint8_t kind = NQ_REJECT_USUAL;
 
 	refuse_more(L, first, "reject");
@@ -168,8 +170,9 @@ static void do_reject(lua_State *L, struct nq_packet *packet, int first)
 	packet->verdict = NQ_REJECT;
 }
 
-static void do_modify(lua_State *L, struct nq_packet *packet, int first)
+static void do_modify(lua_State *L, struct nq_cell *cell, int first)
 {
+	struct nq_packet *packet = cell->packet;
 	struct options options;
 	const char *bytes;
 	size_t length;
@@ -182,16 +185,16 @@ static void do_modify(lua_State *L, struct nq_packet *packet, int first)
 	decide(L, packet, NQ_MODIFY, &options);
 }
 
-static void do_again(lua_State *L, struct nq_packet *packet, int first)
+static void do_again(lua_State *L, struct nq_cell *cell, int first)
 {
 	struct options options;
 
 	refuse_more(L, first, "again");
 	read_options(L, first, "again", &options);
-	decide(L, packet, NQ_AGAIN, &options);
+	decide(L, cell->packet, NQ_AGAIN, &options);
 }
 
-static void do_requeue(lua_State *L, struct nq_packet *packet, int first)
+static void do_requeue(lua_State *L, struct nq_cell *cell, int first)
 {
 	struct options options;
 	uint16_t target;
@@ -199,8 +202,30 @@ static void do_requeue(lua_State *L, struct nq_packet *packet, int first)
 	refuse_more(L, first + 1, "requeue");
 	target = (uint16_t)nq_arg_integer(L, first, "requeue", "n", 0, 65535);
 	read_options(L, first + 1, "requeue", &options);
-	packet->target = target;
-	decide(L, packet, NQ_REQUEUE, &options);
+	cell->packet->target = target;
+	decide(L, cell->packet, NQ_REQUEUE, &options);
+}
+
+static void do_delay(lua_State *L, struct nq_cell *cell, int first)
+{
+	struct options options;
+
+	refuse_more(L, first + 1, "delay");
+	cell->packet->delay = nq_arg_seconds(L, first, "delay", "seconds", false);
+	read_options(L, first + 1, "delay", &options);
+	decide(L, cell->packet, NQ_DELAY, &options);
+	nq_packet_delay(L, cell);
+}
+
+/* A verb as a method: what holds a packet settles it now. */
+static int call_verb(lua_State *L, const char *name, verb *function)
+{
+	struct nq_cell *cell = nq_packet_check_cell(L, name);
+
+	function(L, cell, 2);
+	if (cell->held && cell->packet->verdict != NQ_UNDECIDED)
+		nq_packet_settle(L, cell);
+	return 0;
 }
 
 /***
@@ -215,8 +240,7 @@ true: complete lengths and checksums of edited packets)
 */
 static int packet_accept(lua_State *L)
 {
-	do_accept(L, nq_packet_check_open(L, "accept"), 2);
-	return 0;
+	return call_verb(L, "accept", do_accept);
 }
 
 /***
@@ -226,8 +250,7 @@ Drop the packet.
 */
 static int packet_drop(lua_State *L)
 {
-	do_drop(L, nq_packet_check_open(L, "drop"), 2);
-	return 0;
+	return call_verb(L, "drop", do_drop);
 }
 
 /***
@@ -240,8 +263,7 @@ completed.
 */
 static int packet_modify(lua_State *L)
 {
-	do_modify(L, nq_packet_check_open(L, "modify"), 2);
-	return 0;
+	return call_verb(L, "modify", do_modify);
 }
 
 /***
@@ -252,8 +274,7 @@ looping.
 */
 static int packet_again(lua_State *L)
 {
-	do_again(L, nq_packet_check_open(L, "again"), 2);
-	return 0;
+	return call_verb(L, "again", do_again);
 }
 
 /***
@@ -264,8 +285,41 @@ Hand the packet to another queue (NF_QUEUE).
 */
 static int packet_requeue(lua_State *L)
 {
-	do_requeue(L, nq_packet_check_open(L, "requeue"), 2);
-	return 0;
+	return call_verb(L, "requeue", do_requeue);
+}
+
+/***
+Let the packet go on later, with whatever was edited: judged now, accepted in C when the time has
+come (in a dense stream up to a quarter of a millisecond later, so that several leave together).
+Those of equal times leave in order. Without edits nothing is copied. It fills the queue
+(`max_packets`) until then. At a stop, and when the worker dies, it is accepted at once.
+@function packet:delay
+@tparam number seconds from the time it was received, 0 or more
+@tparam[opt] table opts as for accept
+@raise `cannot delay this packet: ...` when 65,536 packets a queue (262,144 a thread) are held or
+delayed, or the 256 MiB a thread has for copies of edited and held ones are used up
+*/
+static int packet_delay(lua_State *L)
+{
+	return call_verb(L, "delay", do_delay);
+}
+
+/***
+Keep the packet past its handler: not a verdict, any verb settles it later, in any order; headers
+and edits go on working. From a timer or a handler the verdict leaves with the others, from
+elsewhere (a foreign event loop) at once. Its bytes are copied once. It fills the queue
+(`max_packets`) until then. When nobody has settled it in time, at a stop and when the worker dies
+it gets `verdict`, with its edits (without them when the worker died). Holding it again sets a new
+time and verdict.
+@function packet:hold
+@tparam[opt] number seconds from now on, 0 or more; default: the key `hold_limit`
+@tparam[opt] string verdict "accept" or "drop"; default: the key `default`
+@raise `packet already has a verdict`, `packet is no longer valid`; `cannot hold this packet: ...`
+as for delay, and outside a handler for one made by nfqueue.packet
+*/
+static int packet_hold(lua_State *L)
+{
+	return call_verb(L, "hold", nq_packet_hold);
 }
 
 /***
@@ -285,18 +339,13 @@ to 1000 a second of one thread. The answer leaves through the host's output, mar
 */
 static int packet_reject(lua_State *L)
 {
-	do_reject(L, nq_packet_check_open(L, "reject"), 2);
-	return 0;
+	return call_verb(L, "reject", do_reject);
 }
 
 const luaL_Reg nq_packet_verbs[] = {
-	{"accept", packet_accept},
-	{"drop", packet_drop},
-	{"modify", packet_modify},
-	{"again", packet_again},
-	{"requeue", packet_requeue},
-	{"reject", packet_reject},
-	{NULL, NULL},
+	{"accept", packet_accept}, {"drop", packet_drop},	{"modify", packet_modify},
+	{"again", packet_again},   {"requeue", packet_requeue}, {"reject", packet_reject},
+	{"delay", packet_delay},   {"hold", packet_hold},	{NULL, NULL},
 };
 
 static verb *find_verb(const char *name)
@@ -305,8 +354,9 @@ static verb *find_verb(const char *name)
 		const char *name;
 		verb *function;
 	} verbs[] = {
-		{"accept", do_accept}, {"drop", do_drop},	{"modify", do_modify},
-		{"again", do_again},   {"requeue", do_requeue}, {"reject", do_reject},
+		{"accept", do_accept}, {"drop", do_drop},	 {"modify", do_modify},
+		{"again", do_again},   {"requeue", do_requeue},	 {"reject", do_reject},
+		{"delay", do_delay},   {"hold", nq_packet_hold},
 	};
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
@@ -316,8 +366,9 @@ static verb *find_verb(const char *name)
 	return NULL;
 }
 
-static void apply_returned(lua_State *L, struct nq_packet *packet, int first)
+static void apply_returned(lua_State *L, struct nq_cell *cell, int first)
 {
+	const struct nq_packet *packet = cell->packet;
 	verb *function;
 
 	if (lua_type(L, first) != LUA_TSTRING)
@@ -326,24 +377,29 @@ static void apply_returned(lua_State *L, struct nq_packet *packet, int first)
 	if (packet->verdict != NQ_UNDECIDED)
 		luaL_error(L, "the handler returned '%s', but the packet already has a verdict",
 			   lua_tostring(L, first));
+	if (cell->held)
+		luaL_error(L, "the handler returned '%s', but it holds the packet",
+			   lua_tostring(L, first));
 	function = find_verb(lua_tostring(L, first));
 	if (function)
-		function(L, packet, first + 1);
+		function(L, cell, first + 1);
 	else
 		luaL_error(L,
 			   "the handler returned '%s', which is no verb (accept, drop, modify, "
-			   "again, requeue, reject)",
+			   "again, requeue, reject, delay, hold)",
 			   lua_tostring(L, first));
 }
 
-bool nq_packet_conclude(lua_State *L, struct nq_packet *packet, int first, enum nq_verdict standard)
+bool nq_packet_conclude(lua_State *L, struct nq_cell *cell, int first, enum nq_verdict standard)
 {
 	static const struct options none = {.fixup = true};
+	struct nq_packet *packet;
 
 	/* `return nil` and `return pkt:drop()` are nothing; nil followed by something is not. */
 	if (lua_gettop(L) > first || (lua_gettop(L) == first && !lua_isnil(L, first)))
-		apply_returned(L, packet, first);
-	if (packet->verdict != NQ_UNDECIDED)
+		apply_returned(L, cell, first);
+	packet = cell->packet;
+	if (cell->held || packet->verdict != NQ_UNDECIDED)
 		return false;
 	if (standard == NQ_DROP)
 		decide_drop(packet);

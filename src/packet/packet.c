@@ -50,8 +50,8 @@ const char *nq_hook_name(uint8_t family, uint8_t hook)
 
 const char *nq_verdict_name(enum nq_verdict verdict)
 {
-	static const char *const names[] = {NULL,    "accept",	"drop",	 "modify",
-					    "again", "requeue", "reject"};
+	static const char *const names[] = {NULL,    "accept",	"drop",	  "modify",
+					    "again", "requeue", "reject", "delay"};
 
 	return names[verdict];
 }

@@ -26,6 +26,7 @@ enum nq_verdict {
 	NQ_AGAIN,  /* NF_REPEAT */
 	NQ_REQUEUE,
 	NQ_REJECT, /* drop, and answer: see reject.h */
+	NQ_DELAY,  /* accept, later */
 };
 
 /* Bits of nq_packet.have: which of the optional facts are there. */
@@ -115,6 +116,7 @@ struct nq_packet {
 	uint8_t keep;  /* NQ_KEEP_* */
 	bool tuple_known;
 	bool rewritten; /* its numbers are those of its receiver; see table/rewrite.h */
+	bool kept;	/* lies in a struct nq_held (host/keep.h), which gives it room when asked */
 
 	/* Facts that a bit of `have`, or a length, says to be there. */
 	uint32_t iif, oif, physiif, physoif;
@@ -128,6 +130,7 @@ struct nq_packet {
 	/* Parts of the decision that a bit of `send`, the verdict, or `dirty` says to be there. */
 	uint32_t send_mark, send_priority;
 	uint32_t connmark, connmask;
+	int64_t delay;	     /* nanoseconds, with NQ_DELAY */
 	uint16_t target;     /* requeue */
 	bool bypass;	     /* requeue: accept when nobody listens there */
 	uint8_t label;	     /* number of the label bit to set, 0 to 127 */
@@ -164,7 +167,7 @@ static inline uint32_t nq_wire_length(const struct nq_packet *packet)
 const char *nq_family_name(uint8_t family);
 const char *nq_hook_name(uint8_t family, uint8_t hook);
 
-/* "accept", "drop", "modify", "again", "requeue", "reject"; NULL for NQ_UNDECIDED. */
+/* "accept", "drop", "modify", "again", "requeue", "reject", "delay"; NULL for NQ_UNDECIDED. */
 const char *nq_verdict_name(enum nq_verdict verdict);
 
 #endif

@@ -90,7 +90,7 @@ static bool take(const struct nq_bucket *bucket, struct nq_lru_entry *entry, dou
 bool nq_bucket_take(struct nq_bucket *bucket, const void *bytes, size_t length, double count,
 		    const struct nq_clock *clock)
 {
-	int64_t now = nq_clock_now(clock);
+	int64_t now = nq_clock_read(clock);
 	struct nq_lru_entry *fresh = NULL;
 	struct nq_lru_entry *entry;
 	uint8_t digest[16];

@@ -1,6 +1,5 @@
 /*
- * clock.h - the time a table goes by: the system's, the capture's under replay, or one that a spec
- * moves.
+ * clock.h - the time a table goes by: the system's, a loaded handler's, or one that a spec moves.
  */
 #ifndef NQ_TABLE_CLOCK_H
 #define NQ_TABLE_CLOCK_H
@@ -16,7 +15,7 @@ struct nq_clock {
 	void *context;
 };
 
-static inline int64_t nq_clock_now(const struct nq_clock *clock)
+static inline int64_t nq_clock_read(const struct nq_clock *clock)
 {
 	return clock->now(clock->context);
 }

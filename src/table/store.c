@@ -55,7 +55,7 @@ size_t nq_store_max_bytes(const struct nq_store *store)
 
 static bool is_expired(const struct nq_lru_entry *entry, const struct nq_clock *clock)
 {
-	return entry->time && nq_clock_now(clock) >= entry->time;
+	return entry->time && nq_clock_read(clock) >= entry->time;
 }
 
 /* Locks, and finds the entry if it is not over. An expired one is in *expired, for release later.
@@ -113,7 +113,7 @@ static void write_value(struct nq_store *store, struct nq_lru_entry *entry,
 			const struct nq_value *value, int64_t life, const struct nq_clock *clock)
 {
 	entry->kind = (uint8_t)value->kind;
-	entry->time = life ? nq_clock_now(clock) + life : 0;
+	entry->time = life ? nq_clock_read(clock) + life : 0;
 	if (value->kind == NQ_VALUE_STRING)
 		nq_lru_write(store->lru, entry, value->string.bytes, value->string.length);
 	else
@@ -292,8 +292,10 @@ static void collect_key(void *context, const struct nq_lru_entry *entry)
 size_t nq_store_keys(struct nq_store *store, unsigned stripe, const struct nq_clock *clock,
 		     char *buffer, size_t capacity)
 {
-	struct collection keys = {
-		.store = store, .now = nq_clock_now(clock), .buffer = buffer, .capacity = capacity};
+	struct collection keys = {.store = store,
+				  .now = nq_clock_read(clock),
+				  .buffer = buffer,
+				  .capacity = capacity};
 
 	nq_lru_walk(store->lru, stripe, collect_key, &keys);
 	return keys.needed;

@@ -25,6 +25,7 @@ local HELP = {
   secctx = "ask for the security context",
   default = "verdict for packets the handler leaves undecided",
   on_error = "verdict for packets whose handler fails",
+  hold_limit = "seconds after which a held packet gets its verdict",
   filter = "tcpdump expression: what does not match is accepted without the script",
   loop_mark = "mark of packets the script sends, 0: none",
 }
@@ -57,6 +58,14 @@ function options.add_config(parser)
       end)
     elseif key.kind == "filter" then
       parser:option("--" .. name, HELP[key.name]):target(key.name):argname("<expression>"):convert(check_filter)
+    elseif key.kind == "seconds" then
+      parser:option("--" .. name, help):target(key.name):argname("<s>"):convert(function(text)
+        local value = tonumber(text)
+        if not value or not (value > 0 and value <= 1e9) then
+          return nil, ("option '--%s': seconds, more than 0 and at most 1e9, expected, got '%s'"):format(name, text)
+        end
+        return value
+      end)
     else
       parser:option("--" .. name, help):target(key.name):choices({ "accept", "drop" })
     end
