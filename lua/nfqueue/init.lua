@@ -22,6 +22,7 @@ local nfqueue = {
   after = core.after,
   every = core.every,
   now = core.now,
+  flows = core.flows,
 }
 
 --- Capture files: `open(path)` to read, `create(path [, options])` to write; see there.

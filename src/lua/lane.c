@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "lua/flows.h"
 #include "lua/queue.h"
 
 static const char state_key;
@@ -87,6 +88,7 @@ static int judge_batch(lua_State *L)
 	struct nq_lua_lane *lane = lua_touserdata(L, AT_LANE);
 	struct nq_loop *loop = lua_touserdata(L, AT_LOOP);
 	const struct nq_lua_owner *owner = NULL;
+	struct nq_state *state = nq_state_get(L);
 	struct nq_packet *packet;
 
 	nq_packet_push_metatable(L);
@@ -95,6 +97,10 @@ static int judge_batch(lua_State *L)
 		struct nq_loop_queue *queue = loop->current;
 		struct nq_cell *cell = lane->cell;
 
+		if (state->flows && nq_flows_judge(state, packet, nq_loop_now(loop))) {
+			nq_loop_settle(loop);
+			continue;
+		}
 		cell->packet = packet;
 		if (queue->owner != owner) {
 			owner = queue->owner;

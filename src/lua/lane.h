@@ -18,6 +18,7 @@
 #include "table/registry.h"
 
 struct nq_loaded;
+struct nq_lua_flows;
 
 /* What belongs to one Lua state, found through the registry. */
 struct nq_state {
@@ -28,6 +29,7 @@ struct nq_state {
 	struct nq_cell *unused;	      /* cells of lanes that have ended */
 	struct nq_log_limit limit;    /* of lines written by scripts */
 	struct nq_registry *registry; /* tables that all threads find; NULL: none are shared */
+	struct nq_lua_flows *flows;   /* all of nfqueue.flows; see flows.h */
 	unsigned rewrites;	  /* how many nfqueue.rewrite has made: they are found by number */
 	const struct nq_raw *raw; /* sockets for packets that are sent; NULL: not opened yet */
 	struct nq_raw own_raw;	  /* `raw`, unless those of nfqueue.run are used */

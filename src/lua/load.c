@@ -4,6 +4,7 @@
 
 #include "host/clock.h"
 #include "lua/args.h"
+#include "lua/flows.h"
 #include "lua/load_parts.h"
 #include "lua/queue.h"
 
@@ -87,7 +88,10 @@ static int handler_call(lua_State *L)
 	outer_call = handler->call;
 	handler->call = (struct nq_loaded_call){made, &before, lua_tostring(L, 3)};
 	outer = nq_loaded_enter(L, handler);
-	status = lua_pcall(L, 4, 0, 4);
+	if (nq_flows_judge(nq_state_get(L), packet, handler->time.now))
+		status = LUA_OK;
+	else
+		status = lua_pcall(L, 4, 0, 4);
 	nq_loaded_leave(L, outer);
 	handler->call = outer_call;
 	if (!made->keeper)
@@ -123,6 +127,7 @@ static int handler_close(lua_State *L)
 	lua_getiuservalue(L, 1, 1);
 	outer = nq_loaded_enter(L, handler);
 	status = nq_script_call_hook(L, handler->script.close);
+	nq_flows_end(L);
 	nq_loaded_leave(L, outer);
 	if (status != LUA_OK)
 		return lua_error(L);

@@ -14,6 +14,7 @@
 #include "lua/capture.h"
 #include "lua/config.h"
 #include "lua/filter.h"
+#include "lua/flows.h"
 #include "lua/header.h"
 #include "lua/lane.h"
 #include "lua/load.h"
@@ -110,6 +111,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"stop", nq_queue_stop_all},
 		{"packet", nq_packet_make},
 		{"build", nq_packet_build},
+		{"flows", nq_flows_make},
 		{"rewrite", nq_rewrite_make},
 		{"send", nq_send},
 		{"filter", nq_filter_make},
@@ -148,6 +150,7 @@ int luaopen_nfqueue_core(lua_State *L)
 	nq_filter_register(L);
 	nq_tables_register(L);
 	nq_timer_register(L);
+	nq_flows_register(L);
 	luaL_newlib(L, functions);
 	lua_pushstring(L, NQ_VERSION);
 	lua_setfield(L, -2, "version");

@@ -10,6 +10,7 @@
 #include "host/supervisor.h"
 #include "host/worker.h"
 #include "lua/args.h"
+#include "lua/flows.h"
 #include "lua/module.h"
 #include "lua/queue.h"
 #include "lua/tables.h"
@@ -303,6 +304,7 @@ static void close_lane(struct nq_worker_lane *lane)
 			lua_pop(L, 1);
 		}
 	}
+	nq_flows_end(L);
 }
 
 static void unload_lane(struct nq_worker_lane *lane)

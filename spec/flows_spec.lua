@@ -1,0 +1,251 @@
+-- nfqueue.flows without a kernel: which packets belong together, directions, ends, bounds.
+
+local nfqueue = require("nfqueue")
+local unit = require("support.unit")
+
+local CLIENT, SERVER = "192.0.2.1", "198.51.100.2"
+local CLIENT6, SERVER6 = "2001:db8::1", "2001:db8::2"
+
+local function build(description)
+  return nfqueue.packet(nfqueue.build(description))
+end
+
+-- A packet from the client, or with `reply` to it.
+local function tcp(flags, reply, port)
+  local here, there = port or 40000, 80
+  return build({
+    ip = { src = reply and SERVER or CLIENT, dst = reply and CLIENT or SERVER },
+    tcp = { sport = reply and there or here, dport = reply and here or there, flags = flags },
+  })
+end
+
+local function udp(reply, six, port)
+  local from, to = six and CLIENT6 or CLIENT, six and SERVER6 or SERVER
+  local here, there = port or 40000, 53
+  return build({
+    ip = { src = reply and to or from, dst = reply and from or to },
+    udp = { sport = reply and there or here, dport = reply and here or there }, payload = "x",
+  })
+end
+
+describe("flows:get", function()
+  it("gives both directions the same table, and tells which is which", function()
+    for name, packets in pairs({
+      TCP = { tcp("S"), tcp("SA", true), tcp("A") }, UDP = { udp(), udp(true), udp() },
+      ["UDP over IPv6"] = { udp(false, true), udp(true, true), udp(false, true) },
+      ["ICMP echo"] = {
+        build({ ip = { src = CLIENT, dst = SERVER }, icmp = { type = 8, id = 7, seq = 1 } }),
+        build({ ip = { src = SERVER, dst = CLIENT }, icmp = { type = 0, id = 7, seq = 1 } }),
+        build({ ip = { src = CLIENT, dst = SERVER }, icmp = { type = 8, id = 7, seq = 2 } }),
+      },
+      GRE = {
+        build({ ip = { src = SERVER, dst = CLIENT, protocol = 47 }, payload = "opaque" }),
+        build({ ip = { src = CLIENT, dst = SERVER, protocol = 47 }, payload = "opaque" }),
+        build({ ip = { src = SERVER, dst = CLIENT, protocol = 47 }, payload = "opaque" }),
+      },
+    }) do
+      local flows = nfqueue.flows()
+      local first, reply = flows:get(packets[1])
+      assert.is_false(reply, name)
+      first.count = 1
+      local second
+      second, reply = flows:get(packets[2])
+      assert.is_true(rawequal(first, second), name)
+      assert.is_true(reply, name)
+      second, reply = flows:get(packets[3])
+      assert.are.same({ true, false, 1, 1 }, { rawequal(first, second), reply, second.count, #flows }, name)
+    end
+  end)
+
+  it("tells connections apart by every part of their ends", function()
+    local flows = nfqueue.flows()
+    local seen = {}
+    for _, pkt in ipairs({
+      tcp("S"), tcp("S", false, 40001), udp(), udp(false, true), udp(false, false, 40001),
+      build({ ip = { src = CLIENT, dst = "198.51.100.3" }, udp = { sport = 40000, dport = 53 } }),
+      build({ ip = { src = CLIENT, dst = SERVER, protocol = 47 }, payload = "x" }),
+      build({ ip = { src = CLIENT, dst = SERVER }, icmp = { type = 8, id = 7, seq = 1 } }),
+      build({ ip = { src = CLIENT, dst = SERVER }, icmp = { type = 8, id = 8, seq = 1 } }),
+    }) do
+      local flow = flows:get(pkt)
+      assert.is_nil(seen[flow])
+      seen[flow] = true
+    end
+    assert.are.equal(9, #flows)
+  end)
+
+  it("tells the direction between equal addresses by the ports", function()
+    local flows = nfqueue.flows()
+    local function same(sport, dport)
+      return build({ ip = { src = CLIENT, dst = CLIENT }, udp = { sport = sport, dport = dport } })
+    end
+    for _, ports in ipairs({ { 1, 2 }, { 4, 3 } }) do
+      local flow, reply = flows:get(same(ports[1], ports[2]))
+      assert.is_false(reply)
+      local again
+      again, reply = flows:get(same(ports[2], ports[1]))
+      assert.are.same({ true, true }, { rawequal(flow, again), reply })
+    end
+  end)
+
+  it("goes by the ends the packet arrived with", function()
+    local flows = nfqueue.flows()
+    local pkt = udp()
+    pkt.ip.dst, pkt.udp.dport = "203.0.113.1", 5353
+    local flow = flows:get(pkt)
+    assert.is_true(rawequal(flow, (flows:get(udp(true)))))
+    assert.are.equal(1, #flows)
+  end)
+
+  it("finds the flow that an ICMP error speaks of, and makes none for it", function()
+    for _, six in ipairs({ false, true }) do
+      local flows = nfqueue.flows()
+      local kind = six and { type = 1, code = 4 } or { type = 3, code = 3 }
+      local function refusal(of, to, from)
+        return build({ ip = { src = from, dst = to },
+          icmp = { type = kind.type, code = kind.code, embedded = of } })
+      end
+      local client, server = six and CLIENT6 or CLIENT, six and SERVER6 or SERVER
+      local unknown = refusal(udp(false, six), client, server)
+      assert.is_nil(flows:get(unknown))
+      assert.are.equal(0, #flows)
+      local flow = flows:get(udp(false, six))
+      local found, reply = flows:get(refusal(udp(false, six), client, six and "2001:db8::9" or "203.0.113.9"))
+      assert.are.same({ true, true }, { rawequal(flow, found), reply })
+      found, reply = flows:get(refusal(udp(true, six), server, client))
+      assert.are.same({ true, false }, { rawequal(flow, found), reply })
+    end
+  end)
+
+  it("gives nil for what belongs to none", function()
+    local flows = nfqueue.flows()
+    local pieces = nfqueue.build({ ip = { src = CLIENT, dst = SERVER, id = 7 }, udp = { sport = 1, dport = 2 },
+      payload = ("x"):rep(100), mtu = 68 })
+    for _, bytes in ipairs({ "", ("\xff"):rep(40), pieces[2] }) do
+      assert.are.same({ n = 1 }, table.pack(flows:get(nfqueue.packet(bytes))))
+    end
+    assert.is_table((flows:get(nfqueue.packet(pieces[1]))))
+    assert.are.equal(1, #flows)
+  end)
+
+  it("refuses what is no packet, and a wrong self", function()
+    local flows = nfqueue.flows()
+    for _, foreign in ipairs(unit.foreigners()) do
+      assert.matches("^bad argument 'pkt' to 'get' %(packet expected, got ",
+        unit.message(flows.get, flows, foreign.value))
+      assert.matches("^bad argument 'self' to 'get' %(flows expected, got ",
+        unit.message(flows.get, foreign.value, udp()))
+    end
+    assert.are.equal("flows has no field 'got'", unit.message(function() return flows.got end))
+    assert.are.equal("flows (0)", tostring(flows))
+  end)
+end)
+
+describe("nfqueue.flows", function()
+  it("refuses wrong options, naming them", function()
+    for message, options in pairs({
+      ["bad argument 'max' to 'flows' (integer from 1 to 16777216 expected, got 0)"] = { max = 0 },
+      ["bad argument 'max' to 'flows' (integer from 1 to 16777216 expected, got '9')"] = { max = "9" },
+      ["bad argument 'timeout' to 'flows' (number of seconds above 0, at most 1e9 expected, got 0)"] = { timeout = 0 },
+      ["bad argument 'finish' to 'flows' (function expected, got 'f')"] = { finish = "f" },
+      ["unknown key 'time' to 'flows' (known: max, timeout, finish)"] = { time = 1 },
+      ["unknown key '1' to 'flows' (known: max, timeout, finish)"] = { 1 },
+    }) do
+      assert.are.equal(message, unit.message(nfqueue.flows, options))
+    end
+    assert.are.equal("bad argument 'options' to 'flows' (table expected, got 7)", unit.message(nfqueue.flows, 7))
+  end)
+
+  it("lets the longest silent go for want of room, closed ones first, and calls finish", function()
+    local finished = {}
+    local flows = nfqueue.flows({ max = 3, finish = function(flow) finished[#finished + 1] = flow.name end })
+    for i, name in ipairs({ "a", "b", "c" }) do
+      flows:get(tcp("S", false, i)).name = name
+    end
+    flows:get(tcp("A", false, 1)) -- now b is the longest silent
+    flows:get(tcp("S", false, 4)).name = "d"
+    assert.are.same({ "b" }, finished)
+    flows:get(tcp("R", true, 4)) -- closed: it goes before c
+    flows:get(tcp("S", false, 5)).name = "e"
+    flows:get(tcp("S", false, 6)).name = "f"
+    assert.are.same({ "b", "d", "c" }, finished)
+    assert.are.equal(3, #flows)
+  end)
+
+  it("ends a closed connection when another of the same ends begins", function()
+    local finished = {}
+    local flows = nfqueue.flows({ finish = function(flow) finished[#finished + 1] = flow.name end })
+    flows:get(tcp("S")).name = "first"
+    assert.are.equal("first", flows:get(tcp("S")).name) -- repeated
+    flows:get(tcp("FA"))
+    assert.are.equal("first", flows:get(tcp("S")).name) -- one side is not the end
+    flows:get(tcp("FA", true))
+    assert.are.equal("first", flows:get(tcp("A")).name)
+    local flow, reply = flows:get(tcp("S", true)) -- the other way round this time
+    assert.are.same({ false, { "first" } }, { reply, finished })
+    assert.is_nil(flow.name)
+    flow.name = "second"
+    flows:get(tcp("R"))
+    assert.is_nil(flows:get(tcp("S")).name)
+    assert.are.same({ "first", "second" }, finished)
+  end)
+
+  it("goes on when finish raises, and may be used in it", function()
+    local flows
+    local inner
+    flows = nfqueue.flows({ max = 1, finish = function(flow)
+      inner = inner or flows:get(udp(false, false, flow.port + 100))
+      error("in finish")
+    end })
+    flows:get(udp(false, false, 1)).port = 1
+    local flow = flows:get(udp(false, false, 2))
+    assert.is_table(flow)
+    assert.is_table(inner)
+    assert.are.equal(1, #flows)
+  end)
+
+  it("keeps no packet and no table alive that is over", function()
+    local flows = nfqueue.flows({ max = 1 })
+    local gone = setmetatable({}, { __mode = "k" })
+    for i = 1, 50 do
+      gone[flows:get(udp(false, false, i))] = true
+    end
+    collectgarbage()
+    local left = 0
+    for _ in pairs(gone) do
+      left = left + 1
+    end
+    assert.are.equal(1, left)
+  end)
+end)
+
+describe("flow.verdict", function()
+  it("is kept beside what the handler keeps, and taken back with nil", function()
+    local flows = nfqueue.flows()
+    local flow = flows:get(udp())
+    assert.is_nil(flow.verdict)
+    for _, verdict in ipairs({ "accept", "drop" }) do
+      flow.verdict = verdict
+      assert.are.equal(verdict, flow.verdict)
+      assert.are.equal(verdict, flows:get(udp(true)).verdict)
+    end
+    flow.verdict = nil
+    assert.is_nil(flow.verdict)
+    flow.other = 7
+    assert.are.same({ other = 7 }, flow)
+  end)
+
+  it("refuses what is no verdict, and one for a flow that is over", function()
+    local flows = nfqueue.flows({ max = 1 })
+    local flow = flows:get(udp())
+    for got, value in pairs({ ["'reject'"] = "reject", ["7"] = 7, ["true"] = true }) do
+      assert.are.equal("bad argument 'verdict' to 'flow' ('accept', 'drop' or nil expected, got " .. got .. ")",
+        unit.message(function() flow.verdict = value end))
+    end
+    flow.verdict = "drop"
+    flows:get(udp(false, false, 2))
+    assert.is_nil(flow.verdict)
+    assert.are.equal("the flow is over: its verdict cannot be set",
+      unit.message(function() flow.verdict = "accept" end))
+  end)
+end)
