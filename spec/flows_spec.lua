@@ -249,3 +249,73 @@ describe("flow.verdict", function()
       unit.message(function() flow.verdict = "accept" end))
   end)
 end)
+
+describe("in a loaded handler", function()
+  after_each(unit.cleanup)
+
+  -- A script that names flows by their first port, and tells which ended when.
+  local SCRIPT = [[
+    local nfqueue = require("nfqueue")
+    local flows = nfqueue.flows({ timeout = 60, finish = function(flow)
+      ended[#ended + 1] = ("%d at %g"):format(flow.name, nfqueue.now() - began)
+    end })
+    began = nfqueue.now()
+    return function(pkt)
+      local flow = flows:get(pkt)
+      flow.name = flow.name or (pkt.tcp or pkt.udp).sport
+      calls = (calls or 0) + 1
+      flow.verdict = verdict
+    end
+  ]]
+
+  local function load()
+    _G.ended, _G.calls, _G.verdict = {}, 0, nil
+    return assert(nfqueue.load(unit.file(SCRIPT)))
+  end
+
+  teardown(function()
+    _G.ended, _G.calls, _G.verdict, _G.began = nil, nil, nil, nil
+  end)
+
+  it("a flow ends when it has been silent for its time, and a closed one earlier", function()
+    local handler = load()
+    handler(udp(false, false, 1))
+    handler(tcp("S", false, 2))
+    handler:advance(30)
+    handler(udp(true, false, 1))
+    handler(tcp("R", true, 2))
+    handler:advance(12)
+    assert.are.same({ "2 at 41" }, _G.ended)
+    handler:advance(60)
+    assert.are.same({ "2 at 41", "1 at 91" }, _G.ended)
+  end)
+
+  it("all end with the script", function()
+    local handler = load()
+    handler(udp(false, false, 1))
+    handler(udp(false, false, 2))
+    handler:advance(5)
+    handler:close()
+    table.sort(_G.ended)
+    assert.are.same({ "1 at 5", "2 at 5" }, _G.ended)
+  end)
+
+  it("a verdict holds for the rest of the flow, and for no other handler's packets", function()
+    local first = load()
+    _G.verdict = "drop"
+    assert.are.equal("accept", first(udp()))
+    local second = assert(nfqueue.load(unit.file(SCRIPT)))
+    for i = 1, 3 do
+      local pkt = udp(i % 2 == 0)
+      assert.are.equal("drop", (first(pkt)))
+      assert.are.same({ "drop", nil }, { pkt.verdict, pkt.sent })
+    end
+    assert.are.equal(1, _G.calls)
+    _G.verdict = nil
+    assert.are.equal("accept", second(udp()))
+    assert.are.equal(2, _G.calls)
+    first:advance(100) -- it is over, and another begins
+    assert.are.equal("accept", first(udp()))
+    assert.are.equal(3, _G.calls)
+  end)
+end)
