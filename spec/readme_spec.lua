@@ -12,6 +12,7 @@ local all = readme.lua_blocks()
 
 -- The snippets by a line that only one of them has.
 local LINES = {
+  flows = "flows:get(pkt)",
   later = "table.remove(held):accept()",
   shared = 'local hits = nfqueue.shared("hits")',
   handler = 'local resolver = "192.0.2.53"',
@@ -146,6 +147,16 @@ describe("the README", function()
     assert.is_nil(handler:advance(0.3))
     assert.are.same({ "accept", "accept" }, { first.verdict, second.verdict })
     assert.is_nil(handler:advance(10))
+  end)
+
+  it("shows connections", function()
+    local handler <close> = assert(nfqueue.load(unit.file(blocks.flows)))
+    local query = { ip = { src = "192.0.2.1", dst = "192.0.2.2" }, udp = { sport = 1, dport = 2 } }
+    local answer = { ip = { src = "192.0.2.2", dst = "192.0.2.1" }, udp = { sport = 2, dport = 1 } }
+    for _ = 1, 20 do
+      assert.accepts(handler, nfqueue.build(query))
+      assert.accepts(handler, nfqueue.build(answer))
+    end
   end)
 
   it("shows the module", function()
