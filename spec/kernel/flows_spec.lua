@@ -83,28 +83,32 @@ for _, family in ipairs(traffic.FAMILIES) do
   end)
 end
 
-it("a script's flows belong to its threads, and its connections stay in one", function()
-  local script = net.file([[
-    local nfqueue = require("nfqueue")
-    local flows = nfqueue.flows()
-    return function(pkt)
-      local flow, reply = flows:get(pkt)
-      if not reply and not flow.seen then
-        flow.seen = true
-        nfqueue.log.info("new %s", pkt.tuple)
+describe("a script's flows", function()
+  after_each(net.cleanup)
+
+  it("belong to its threads, and its connections stay in one", function()
+    local script = net.file([[
+      local nfqueue = require("nfqueue")
+      local flows = nfqueue.flows()
+      return function(pkt)
+        local flow, reply = flows:get(pkt)
+        if not reply and not flow.seen then
+          flow.seen = true
+          nfqueue.log.info("new %s", pkt.tuple)
+        end
+        flow.verdict = "accept"
       end
-      flow.verdict = "accept"
+    ]])
+    net.must("iptables -w -A OUTPUT -p udp --dport 9403 -j NFQUEUE --queue-balance 3:4 --queue-bypass")
+    local run = net.run(script .. " -q 3-4 --threads 2")
+    local sender = socket.udp4()
+    for i = 1, 8 do
+      for _ = 1, 5 do
+        sender:sendto(tostring(i), "127.0.0." .. i, 9403)
+      end
     end
-  ]])
-  net.must("iptables -w -A OUTPUT -p udp --dport 9403 -j NFQUEUE --queue-balance 3:4 --queue-bypass")
-  local run = net.run(script .. " -q 3-4 --threads 2")
-  local sender = socket.udp4()
-  for i = 1, 8 do
-    for _ = 1, 5 do
-      sender:sendto(tostring(i), "127.0.0." .. i, 9403)
-    end
-  end
-  net.wait_for("all flows", function() return run:count("new udp") == 8 end)
-  sender:close()
-  assert.are.equal(8, run:count("new udp"))
+    net.wait_for("all flows", function() return run:count("new udp") == 8 end)
+    sender:close()
+    assert.are.equal(8, run:count("new udp"))
+  end)
 end)
