@@ -256,9 +256,9 @@ static int flows_gc(lua_State *L)
 static int flows_index(lua_State *L)
 {
 	(void)check_flows(L, 1, "index");
-	if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "get") != 0)
+	lua_pushvalue(L, 2);
+	if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
 		return luaL_error(L, "flows has no field '%s'", luaL_tolstring(L, 2, NULL));
-	lua_pushcfunction(L, flows_get);
 	return 1;
 }
 
@@ -342,9 +342,12 @@ bool nq_flows_judge(struct nq_state *state, struct nq_packet *packet, int64_t no
 void nq_flows_register(lua_State *L)
 {
 	static const luaL_Reg metamethods[] = {
-		{"__index", flows_index}, {"__len", flows_len}, {"__tostring", flows_tostring},
-		{"__gc", flows_gc},	  {NULL, NULL},
+		{"__len", flows_len},
+		{"__tostring", flows_tostring},
+		{"__gc", flows_gc},
+		{NULL, NULL},
 	};
+	static const luaL_Reg methods[] = {{"get", flows_get}, {NULL, NULL}};
 
 	/* All that there are, weakly. */
 	lua_newtable(L);
@@ -354,6 +357,9 @@ void nq_flows_register(lua_State *L)
 	lua_setmetatable(L, -2);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &objects_key);
 	luaL_newlib(L, metamethods);
+	luaL_newlib(L, methods);
+	lua_pushcclosure(L, flows_index, 1);
+	lua_setfield(L, -2, "__index");
 	lua_pushstring(L, "nfqueue.flows");
 	lua_setfield(L, -2, "__name");
 	lua_pushstring(L, "nfqueue.flows");
