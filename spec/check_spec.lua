@@ -121,6 +121,19 @@ describe("nfqueue check", function()
     assert.are.equal("drop", verdicts(output)["garbage"])
   end)
 
+  it("shows what is held and delayed, and does not wait for it", function()
+    local path = unit.file([[
+      local nfqueue = require("nfqueue")
+      nfqueue.every(1, error)
+      return { packet = function(pkt)
+        if pkt.family == "ip6" then pkt:hold(1000) else pkt:delay(1000) end
+      end, close = function() print("closed") end }]])
+    local output, status = check(path)
+    assert.are.equal(OK, status)
+    assert.are.same({ "hold", "delay" }, { verdicts(output)["IPv6 UDP"], verdicts(output)["IPv4 UDP"] })
+    assert.matches("\nclosed$", output)
+  end)
+
   it("reports every packet the handler failed on, and goes on", function()
     local path = unit.file("return function(pkt)\n  if pkt.family == 'ip6' then error('no IPv6 here') end\n"
       .. "  pkt:accept()\nend\n")

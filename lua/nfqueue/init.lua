@@ -54,7 +54,8 @@ end
 -- @tparam string path of the script
 -- @tparam[opt] table args what the script gets as `...`: strings by name
 -- @tparam[opt] table config wins over the script's own
--- @treturn handler `handler(pkt)` applies the script to a packet of nfqueue.packet as the loop would;
+-- @treturn handler `handler(pkt)` applies the script to a packet of nfqueue.packet as the loop would, and
+--   `handler:advance(seconds)` moves its clock;
 --   or nil, message, errno when the file or the script is bad
 -- @raise for arguments of a wrong type
 function nfqueue.load(path, args, config)
@@ -71,7 +72,7 @@ end
 local RUN_KEYS = { script = true, queues = true, threads = true, args = true, config = true }
 
 --- Run a handler script with a thread and a Lua state per queue, up to the number of cores; with more
--- queues than threads, several queues a thread. Blocks until nfqueue.stop is called in a handler.
+-- queues than threads, several queues a thread. Blocks until nfqueue.stop is called in a handler or a timer.
 -- @tparam table options `script` (path), `queues` (a number, "0-3", "0,4-7", or a list of these),
 --   `threads` (integer, default: the number of queues, at most the number of cores), `args` (table of
 --   strings or lists of strings), `config` (table; wins over the script's own)

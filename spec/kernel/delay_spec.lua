@@ -98,7 +98,7 @@ describe("delayed packets", function()
     end
   end)
 
-  measured("leave with their marks", function()
+  it("leave with their marks", function()
     local udp = through_queue()
     traffic.rule(("-A INPUT -p udp --dport %d -m mark --mark 77"):format(udp.port))
     local queue = traffic.open(3, delayer({ mark = 77 }))
@@ -187,6 +187,37 @@ describe("delayed packets", function()
     end
     assert.same({ 0, COUNT, 0 }, { queue:stats().kept, queue:stats().delayed, queue:stats().refused })
   end)
+end)
+
+describe("a connection", function()
+  for _, family in ipairs(traffic.FAMILIES) do
+    for name, handler in pairs({
+      delayed = function(pkt) pkt:delay(0.002) end,
+      held = function(pkt)
+        pkt:hold()
+        nfqueue.after(0.001, function()
+          pcall(function() pkt:accept() end) -- unless the queue was closed meanwhile
+        end)
+      end,
+    }) do
+      it(("whose packets are all %s arrives whole: %s"):format(name, family.name), function()
+        traffic.rule("-A OUTPUT -p tcp --dport 4710 -j NFQUEUE --queue-num 3", family)
+        traffic.rule("-A OUTPUT -p tcp --sport 4710 -j NFQUEUE --queue-num 3", family)
+        local largest = 0
+        local queue = traffic.open(3, function(pkt)
+          largest = math.max(largest, #pkt)
+          handler(pkt)
+        end)
+        local path = traffic.text_file(1 << 20)
+        local copy = traffic.transfer({ queue }, path, { family = family, port = 4710 })
+        assert.equal(traffic.sha256(path), traffic.sha256(copy))
+        assert.is_true(largest > 1500, largest) -- segments come whole
+        local stats = queue:stats()
+        assert.same({ 0, 0, 0 }, { stats.refused, stats.errors, stats.expired })
+        assert.equal(stats.packets, name == "held" and stats.held or stats.delayed)
+      end)
+    end
+  end
 end)
 
 describe("a delay", function()

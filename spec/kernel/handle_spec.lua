@@ -200,6 +200,42 @@ describe("a packet's handle", function()
     end)
   end
 
+  for _, case in ipairs({
+    { "a hold settled in its handler", function(pkt)
+      pkt:hold()
+      pkt:drop()
+    end },
+    { "a hold that has ended", function(pkt) pkt:hold(0) end },
+    { "a hold settled by a timer", function(pkt)
+      pkt:hold()
+      nfqueue.after(0, function() pkt:accept() end)
+    end },
+    { "a hold delayed by a timer", function(pkt)
+      pkt:hold()
+      nfqueue.after(0, function() pkt:delay(0) end)
+    end },
+    { "a hold that raised", function(pkt)
+      pkt:hold(0)
+      error("out")
+    end },
+    { "a delay", function(pkt) pkt:delay(0) end },
+  }) do
+    it("is dead after " .. case[1], function()
+      local kept, methods
+      local queue = traffic.open(3, function(pkt)
+        kept, methods = pkt, take_methods(pkt)
+        return case[2](pkt)
+      end)
+      traffic.log(function()
+        udp:send("one")
+        traffic.judge({ queue }, "its end", function()
+          return queue:stats().packets == 1 and queue:stats().kept == 0
+        end)
+      end)
+      check_dead(kept, methods)
+    end)
+  end
+
   measured("is dead in the queue's close, after its stop, and when the queue is gone", function()
     local kept, methods, in_close
     local queue = nfqueue.new(3, {

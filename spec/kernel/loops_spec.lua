@@ -112,6 +112,42 @@ describe("in a luv loop", function()
     assert.is_nil(net.queue(5))
   end)
 
+  it("it wakes for timers, delayed and held packets, too", function()
+    local held
+    queue:close()
+    queue = nfqueue.new(5, function(pkt)
+      if pkt:find("delay") then
+        return pkt:delay(0.01)
+      end
+      pkt:hold(pkt:find("settle") and 1000 or 0.02)
+      held = pkt
+    end)
+    assert(queue:open())
+    local poll = keep(uv.new_poll(queue:fd()))
+    poll:start("r", function() queue:process() end)
+    local received, ticks = {}, 0
+    make_traffic({ "expire", "delay", "settle" }, function(text)
+      received[text] = ticks
+    end)
+    local repeated
+    repeated = nfqueue.every(0.005, function()
+      ticks = ticks + 1
+      if received.expire and received.delay then
+        if received.settle then
+          repeated:cancel()
+          return uv.stop()
+        elseif held:find("settle") then
+          pcall(held.accept, held) -- the first time
+        end
+      end
+    end)
+    set_deadline()
+    uv.run()
+    repeated:cancel()
+    assert.is_true(received.expire > 0 and received.delay > 0 and received.settle > 0)
+    assert.same({ 1, 1, 0 }, { queue:stats().expired, queue:stats().delayed, queue:stats().kept })
+  end)
+
   it("it can be stopped by its handler while the loop goes on", function()
     local why = net.no_queue_list()
     if why then

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SEND_TRIES = 1000, ORPHANS_MOST = 4096 };
+enum { SEND_TRIES = 1000 };
 
 struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number)
 {
@@ -220,55 +220,6 @@ void nq_loop_settle_error(struct nq_loop *loop)
 	nq_loop_settle(loop);
 }
 
-/* An id up to which, or which alone, nobody else will give a verdict. */
-static bool settle_orphan(struct nq_loop *loop, const struct nq_loop_queue *queue, uint32_t id,
-			  bool batched)
-{
-	/* Full when many queues finish at once; if it cannot be emptied the loop has failed anyway.
-	 */
-	if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
-		return false;
-	nq_batch_add_id(&loop->batch, queue->number, id, queue->settings.on_error, batched);
-	return true;
-}
-
-/*
- * Packets of the dead worker's last batch are kept, and a batch verdict would settle them: the ids
- * up to `last` one by one, those that we keep left out.
- */
-static void settle_orphans(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
-{
-	uint32_t above = queue->memory->orphans_above;
-	uint32_t count = last - above;
-	uint8_t kept[ORPHANS_MOST] = {0};
-
-	for (uint32_t i = 0; i < loop->memory->kept_used; i++) {
-		const struct nq_kept *record = &loop->keep.records[i];
-
-		if (record->kind != NQ_KEPT_NOT && &loop->queues[record->queue] == queue &&
-		    record->id - above - 1 < count)
-			kept[record->id - above - 1] = 1;
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		if (!kept[i] && !settle_orphan(loop, queue, above + 1 + i, false))
-			return;
-	}
-}
-
-static void finish_takeover(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
-{
-	bool many = last - queue->memory->orphans_above > ORPHANS_MOST;
-
-	if (queue->kept && many)
-		nq_keep_end_queue(loop, (unsigned)(queue - loop->queues));
-	if (queue->kept && !many)
-		settle_orphans(loop, queue, last);
-	else
-		(void)settle_orphan(loop, queue, last, true);
-	queue->takeover = false;
-	queue->memory->orphans = 0;
-}
-
 void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 {
 	struct nq_loop_queue *queue = nq_loop_find_queue(loop, nq_seq_queue(answer->seq));
@@ -293,7 +244,7 @@ void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 		}
 		/* No packet came first: what was numbered up to the barrier has no other reader. */
 		if (queue && queue->takeover && queue->barrier_known)
-			finish_takeover(loop, queue, queue->barrier);
+			nq_loop_finish_takeover(loop, queue, queue->barrier);
 		break;
 	default:
 		break;
@@ -321,7 +272,7 @@ static void meet_packet(struct nq_loop *loop, struct nq_loop_queue *queue)
 	struct nq_queue_memory *memory = queue->memory;
 
 	if (queue->takeover)
-		finish_takeover(loop, queue, packet->id - 1);
+		nq_loop_finish_takeover(loop, queue, packet->id - 1);
 	/* The packet a worker died with was counted by it. */
 	if (!memory->seen || packet->id != memory->last_id)
 		count_packet(memory, packet);

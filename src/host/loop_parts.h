@@ -92,4 +92,8 @@ bool nq_keep_submit(struct nq_loop *loop, struct nq_kept *record, const struct n
 /* takeover.c: judges what a dead worker left in the lane: 0 or -errno. */
 int nq_loop_take_over(struct nq_loop *loop);
 
+/* The ids up to `last` that nobody has told us of get on_error: what the dead worker received in
+ * its last call. */
+void nq_loop_finish_takeover(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last);
+
 #endif

@@ -3,6 +3,8 @@
 #include "host/loop_parts.h"
 #include "packet/print.h"
 
+enum { ORPHANS_MOST = 4096 };
+
 static void report_culprit(struct nq_packet *packet)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -96,7 +98,7 @@ static int settle_kept(struct nq_loop *loop)
  * The successor of a dead worker, whose sockets and memory these are: first what was decided and
  * maybe sent, then on_error for the packet in the handler, then what was held and delayed, then the
  * handler for the rest of the batch. Packets whose message died with the worker are found by id:
- * see the barrier in handle_answer and meet_packet.
+ * see the barrier in nq_loop_handle_answer, and meet_packet in loop.c.
  */
 int nq_loop_take_over(struct nq_loop *loop)
 {
@@ -161,4 +163,53 @@ int nq_loop_take_over(struct nq_loop *loop)
 	}
 	loop->bound = true;
 	return 0;
+}
+
+/* An id up to which, or which alone, nobody else will give a verdict. */
+static bool settle_orphan(struct nq_loop *loop, const struct nq_loop_queue *queue, uint32_t id,
+			  bool batched)
+{
+	/* Full when many queues finish at once; if it cannot be emptied the loop has failed anyway.
+	 */
+	if (nq_batch_full(&loop->batch) && nq_loop_flush(loop) != 0)
+		return false;
+	nq_batch_add_id(&loop->batch, queue->number, id, queue->settings.on_error, batched);
+	return true;
+}
+
+/*
+ * Packets of the dead worker's last batch are kept, and a batch verdict would settle them: the ids
+ * up to `last` one by one, those that we keep left out.
+ */
+static void settle_orphans(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
+{
+	uint32_t above = queue->memory->orphans_above;
+	uint32_t count = last - above;
+	uint8_t kept[ORPHANS_MOST] = {0};
+
+	for (uint32_t i = 0; i < loop->memory->kept_used; i++) {
+		const struct nq_kept *record = &loop->keep.records[i];
+
+		if (record->kind != NQ_KEPT_NOT && &loop->queues[record->queue] == queue &&
+		    record->id - above - 1 < count)
+			kept[record->id - above - 1] = 1;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!kept[i] && !settle_orphan(loop, queue, above + 1 + i, false))
+			return;
+	}
+}
+
+void nq_loop_finish_takeover(struct nq_loop *loop, struct nq_loop_queue *queue, uint32_t last)
+{
+	bool many = last - queue->memory->orphans_above > ORPHANS_MOST;
+
+	if (queue->kept && many)
+		nq_keep_end_queue(loop, (unsigned)(queue - loop->queues));
+	if (queue->kept && !many)
+		settle_orphans(loop, queue, last);
+	else
+		(void)settle_orphan(loop, queue, last, true);
+	queue->takeover = false;
+	queue->memory->orphans = 0;
 }

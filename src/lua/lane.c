@@ -226,7 +226,7 @@ static void tick(void *context, struct nq_loop *loop)
 		return;
 	lane->loop = loop;
 	lane->judging = true;
-	while (status >= 0 && !loop->stop) {
+	while (status >= 0 && !__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE)) {
 		status = nq_timer_run(lane->L, time, now, before);
 		end_settled(lane);
 		if (status > 0)

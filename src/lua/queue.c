@@ -92,7 +92,7 @@ int nq_queue_start(lua_State *L)
 
 /***
 Stop the queues that are running in this state (all threads of them, under nfqueue.run): every
-packet at hand gets its verdict, then `start` or `run` returns.
+packet at hand or held gets its verdict, delayed ones are accepted, then `start` or `run` returns.
 @function stop
 */
 int nq_queue_stop_all(lua_State *L)
@@ -124,8 +124,9 @@ static bool is_judging(const struct nq_queue *queue)
 }
 
 /***
-Stop: packets at hand get their verdicts, the queue is unbound, and `start` returns. An opened queue
-is closed, after `process` when called from its handler. Does nothing on an idle queue.
+Stop: packets at hand and held ones get their verdicts, the queue is unbound, and `start` returns.
+An opened queue is closed, after `process` when called from its handler. Does nothing on an idle
+queue.
 @function queue:stop
 */
 static int queue_stop(lua_State *L)
@@ -173,7 +174,8 @@ static struct nq_loop *check_open(lua_State *L, const char *method)
 }
 
 /***
-The descriptor that is readable when `process` has something to do. It belongs to the queue.
+The descriptor that is readable when `process` has something to do: packets, timers of this state,
+the end of a delay or a hold. It belongs to the queue.
 @function queue:fd
 @treturn integer
 @raise `queue N is not open`
@@ -185,7 +187,8 @@ static int queue_fd(lua_State *L)
 }
 
 /***
-Judge what was received and send the verdicts; never waits.
+Run the timers that are due, send delayed packets whose time has come, judge what was received and
+send the verdicts; never waits.
 @function queue:process
 @treturn integer number of verdicts given; or nil, message, errno when the queue cannot go on (it is
 closed)
