@@ -57,7 +57,7 @@ local BOTH = { needle = "pin", straw = "any-amount-of-fresh-straw" }
 local IPV4, IPV6 = table.unpack(traffic.FAMILIES)
 local CASES = {
   { family = IPV4, large = true, before = true, replace = LONGER, mss = 1200, wait = false },
-  { family = IPV6, large = false, before = true, replace = SHORTER, reorder = 0.2 },
+  { family = IPV6, large = false, before = true, replace = SHORTER, reorder = 0.5 },
   { family = IPV4, large = false, behind = true, replace = SHORTER },
   { family = IPV6, large = true, behind = true, replace = LONGER, mss = 1000, words = 1 },
   { family = IPV4, large = true, before = true, behind = true, replace = SHORTER, wait = false },
