@@ -155,7 +155,7 @@ HOSTILE_OBJECTS = $(filter-out $(BUILD)/obj/lua/%,$(OBJECTS))
 
 # What hostile and the targets of fuzz share.
 FUZZ_OBJECTS = $(patsubst spec/%.c,$(BUILD)/obj/spec/%.o,\
-	$(filter-out %/hostile.c %/replay.c %/cover.c,$(wildcard spec/fuzz/*.c)))
+	$(filter-out %/hostile.c %/replay.c %/cover.c %/lua_target.c,$(wildcard spec/fuzz/*.c)))
 
 $(BUILD)/obj/spec/%.o: spec/%.c Makefile
 	@mkdir -p $(@D)
@@ -178,7 +178,8 @@ TARGETS = $(patsubst spec/fuzz/targets/%.c,%,$(wildcard spec/fuzz/targets/*.c))
 TARGET_MAIN = $(BUILD)/obj/spec/fuzz/replay.o
 TARGET_FOLDER = $(BUILD)/targets
 
-$(TARGET_FOLDER)/%: $(BUILD)/obj/spec/fuzz/targets/%.o $(FUZZ_OBJECTS) $(OBJECTS) $(TARGET_MAIN)
+$(TARGET_FOLDER)/%: $(BUILD)/obj/spec/fuzz/targets/%.o $(BUILD)/obj/spec/fuzz/lua_target.o \
+		$(FUZZ_OBJECTS) $(OBJECTS) $(TARGET_MAIN)
 	@mkdir -p $(@D)
 	$(say) LINK $@
 	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $$(pkg-config --libs $(LIBRARIES)) -lm

@@ -80,6 +80,8 @@ describe("the README", function()
       tcp = { sport = 1, dport = 2, flags = "S", mss = 1460 } }))
     assert.accepts(handler, pkt)
     assert.are.equal(1360, pkt.tcp.mss)
+    local output, done = net.sh(("%s check %s"):format(net.command, unit.file(blocks.edits)))
+    assert.is_true(done, output)
   end)
 
   it("shows a rewriter that keeps both ends in step", function()

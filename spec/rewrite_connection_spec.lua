@@ -94,6 +94,35 @@ describe("content that outgrows its segment", function()
       line:send(2, at + 158, ("x"):rep(1600), { gso = true, content = LONG:sub(1, 2000) }))
   end)
 
+  it("stays longer than its sender's segments where that has got through once, whatever is lost later", function()
+    local line = connect()
+    local content = LONG:sub(1, 200)
+    local payload = ("x"):rep(100)
+    line:send(2, 0, payload)
+    assert_went(100, content, nil, line:send(2, 100, payload, { content = content }))
+    assert_went(300, content, nil, line:send(2, 200, payload, { content = content }))
+    line:send(1, 0, "", { ack = 300 })
+    for _, went in ipairs({ 200, 100, 100 }) do
+      assert_went(300, LONG:sub(1, went), "sent before", line:send(2, 200, payload))
+    end
+    assert_went(500, content, nil, line:send(2, 300, payload, { content = content }))
+  end)
+
+  it("does not stay so by what got through at the second try, maybe in pieces", function()
+    local line = connect()
+    local content = LONG:sub(1, 200)
+    local payload = ("x"):rep(100)
+    line:send(2, 0, payload)
+    line:send(2, 100, payload, { content = content })
+    assert_went(200, LONG:sub(101, 200), "sent before", line:send(2, 150, payload:sub(1, 50)))
+    line:send(1, 0, "", { ack = 300 })
+    line:send(2, 200, payload, { content = content })
+    for _, went in ipairs({ 200, 100 }) do
+      assert_went(300, LONG:sub(1, went), "sent before", line:send(2, 200, payload))
+    end
+    assert_went(500, LONG:sub(1, 100), nil, line:send(2, 300, payload, { content = content }))
+  end)
+
   it("does not reach beyond the window of its receiver, and asks for it where that is shut", function()
     for _, scale in ipairs({ 0, 3 }) do
       local line = connect({ scale = scale, window = 160 })

@@ -16,17 +16,39 @@ local ACCEPT = [[
   end
 ]]
 
+local IPV4, IPV6 = table.unpack(traffic.FAMILIES)
+
 describe("a page, accepted on lines made bad by netem,", function()
   after_each(page.clean)
 
-  for _, family in ipairs(traffic.FAMILIES) do
-    for _, large in ipairs({ true, false }) do
-      it(("is what was sent: %s, gso %s"):format(family.name, large and "on" or "off"), function()
-        local got, text = page.fetch(net.file(ACCEPT), {
-          family = family, large = large, before = BAD[large], behind = BAD[large],
-        })
-        assert.is_true(got.body == text, ("%d bytes came, not as they were sent"):format(#got.body))
-      end)
+  for family, large in pairs({ [IPV4] = true, [IPV6] = false }) do
+    it(("is what was sent: %s, gso %s"):format(family.name, large and "on" or "off"), function()
+      local got, text = page.fetch(net.file(ACCEPT), {
+        family = family, large = large, before = BAD[large], behind = BAD[large],
+      })
+      assert.is_true(got[1].body == text, ("%d bytes came, not as they were sent"):format(#got[1].body))
+    end)
+  end
+end)
+
+local LONGER = { needle = "a-large-darning-needle" }
+local SHORTER = { needle = "pin" }
+
+describe("a page is rewritten on lines made bad by netem:", function()
+  after_each(page.clean)
+
+  for _, case in ipairs({
+    { family = IPV4, large = true, before = true, behind = true, replace = LONGER, mss = 1000, wait = false },
+    { family = IPV6, large = true, behind = true, replace = SHORTER },
+    { family = IPV4, large = false, before = true, replace = SHORTER },
+    { family = IPV6, large = false, before = true, behind = true, replace = LONGER, mss = 1000, wait = false },
+  }) do
+    for _, side in ipairs({ "before", "behind" }) do
+      case[side] = case[side] and BAD[case.large]
     end
+    case.words = 4
+    it(page.title(case), function()
+      page.check(case)
+    end)
   end
 end)

@@ -50,7 +50,8 @@ local function connect(self, name, interface, number, bad)
       net.must(("ethtool -K %s %s; %s ethtool -K eth0 %s"):format(interface, OFFLOADS, host.enter, OFFLOADS))
     end
   end
-  -- Link-local addresses are given, so that IPv6 need not wait for them to be found unique.
+  -- Link-local addresses are given, so that IPv6 need not wait for them to be found unique. Senders' time-outs may
+  -- get short, as what waits for them here would take minutes.
   net.must(([[
     set -e
     ip link set %s addrgenmode none up
@@ -63,8 +64,8 @@ local function connect(self, name, interface, number, bad)
       ip address add 10.%d.0.2/24 dev eth0
       ip address add fd0%d::2/64 dev eth0 nodad
       ip address add fe80::2/64 dev eth0 nodad
-      ip route add default via 10.%d.0.1
-      ip route add default via fd0%d::1'
+      ip route add default via 10.%d.0.1 rto_min 10ms
+      ip route add default via fd0%d::1 rto_min 10ms'
   ]]):format(interface, number, interface, number, interface, interface, host.enter, number, number, number, number))
   if bad and bad.netem then
     spoil(self, interface, host, bad.netem)

@@ -249,6 +249,11 @@ local function read_snmp(text, group, name)
   error(("no %s %s in %s"):format(group, name, text))
 end
 
+--- What the TCP of another host counts, by a name of /proc/net/netstat.
+function traffic.tcp_count(other, name)
+  return read_snmp(net.must(other.enter .. "cat /proc/net/netstat"), "TcpExt", name)
+end
+
 --- How many packets the receivers of this namespace, or of that of another host, have refused for a checksum or a
 -- bad header.
 function traffic.checksum_errors(other)

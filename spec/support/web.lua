@@ -10,21 +10,29 @@ function web.missing()
   return not found and "nginx is not installed (Debian: nginx-light)" or nil, path
 end
 
---- The word that the text is full of.
-web.WORD = "needle"
+--- The words that the text is full of.
+web.WORDS = { "needle", "straw" }
 
 -- Places of the word are numbered, so that no two parts of the text are alike.
-local LINE = "%08d a %s lies at this place, under %s and straw\n"
+local LINE = "%08d a %s lies at this place, under hay and %s\n"
 
---- A text of at least so many bytes; one line of `sparse` (default 1) has the word in it.
+local texts = {}
+
+--- A text of at least so many bytes; one line of `sparse` (default 1) has the words in it.
 function web.text(bytes, sparse)
-  local lines = {}
-  local size = #LINE:format(0, web.WORD, "hay")
-  local rest = ("x"):rep(#web.WORD)
-  for number = 1, (bytes + size - 1) // size do
-    lines[number] = LINE:format(number, number % (sparse or 1) == 0 and web.WORD or rest, "hay")
+  sparse = sparse or 1
+  local key = ("%d %d"):format(bytes, sparse)
+  if not texts[key] then
+    local lines = {}
+    local first, second = table.unpack(web.WORDS)
+    local size = #LINE:format(0, first, second)
+    for number = 1, (bytes + size - 1) // size do
+      local has = number % sparse == 0
+      lines[number] = LINE:format(number, has and first or ("x"):rep(#first), has and second or ("x"):rep(#second))
+    end
+    texts[key] = table.concat(lines)
   end
-  return table.concat(lines)
+  return texts[key]
 end
 
 -- Nothing outside its folder; one process, which an ordinary user in a namespace can run too.
@@ -36,8 +44,11 @@ error_log stderr warn;
 events { }
 http {
   access_log off;
-  sendfile on;
   default_type text/plain;
+  # Looked through for commands, of which there are none: so its length is not told in front, and its end is that of
+  # the connection, to a client of HTTP/1.0.
+  ssi on;
+  ssi_types text/plain;
   client_body_temp_path %s/body;
   proxy_temp_path %s/proxy;
   fastcgi_temp_path %s/fastcgi;
@@ -71,14 +82,28 @@ function web.remove(folder)
   net.sh("rm -r " .. folder)
 end
 
---- Fetch a file from an address, within so many seconds: { head =, body =, status =, output = }, the last two being
--- those of curl, which succeeds with status 0 and no output.
+local fetching = {}
+fetching.__index = fetching
+
+--- Begin to fetch a file from an address, which may take so many seconds.
 function web.fetch(host, address, name, seconds)
-  local head, body = net.file(), net.file()
-  local process = net.start(("%s curl -sS --noproxy \\* -H Connection:\\ close -m %d -D %s -o %s http://%s/%s"):format(
-    host.enter, seconds, head, body, address:find(":", 1, true) and "[" .. address .. "]" or address, name))
-  local status = process:join(seconds + 5)
-  return { head = net.read(head), body = net.read(body), status = status, output = process:output() }
+  local self = setmetatable({ head = net.file(), body = net.file(), seconds = seconds }, fetching)
+  local host_part = address:find(":", 1, true) and "[" .. address .. "]" or address
+  self.process = net.start((
+    "%s curl -sS --noproxy \\* --http1.0 -m %d -D %s -o %s -w %%{local_port} http://%s/%s")
+    :format(host.enter, seconds, self.head, self.body, host_part, name))
+  return self
+end
+
+--- Wait until it has ended: { head =, body =, port = (the client's) }, or an error with what curl says.
+function fetching:finish()
+  local status = self.process:join(self.seconds + 5)
+  local output = self.process:output()
+  local port = output:match("^%d+$")
+  if status ~= 0 or not port then
+    error(("curl: status %d: %s"):format(status, output), 2)
+  end
+  return { head = net.read(self.head), body = net.read(self.body), port = math.tointeger(tonumber(port)) }
 end
 
 return web

@@ -207,6 +207,10 @@ void nq_sequence_acknowledge(struct nq_sequence *sequence, struct nq_blocks *blo
 	if (ack != sequence->acknowledged)
 		sequence->repeats = 0;
 	sequence->acknowledged = ack;
+	if (sequence->watches && !nq_before(ack, sequence->watched_end)) {
+		sequence->watches = sequence->narrow = false;
+		sequence->wide = true;
+	}
 	/* Also without progress: what was taken away has no bytes to be acknowledged. */
 	while (sequence->oldest) {
 		struct edit edit = load_edit(blocks, sequence->oldest);
@@ -478,11 +482,13 @@ static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment 
 	/*
 	 * A path may take less than the receiver said: what is sent again and again does not get
 	 * through, so it becomes no longer than what its sender sends, and so does all that
-	 * follows.
+	 * follows, unless something longer did get through: then this was mere loss.
 	 */
 	if (again && !segment->super && wanted > segment->length &&
 	    !nq_before(sequence->acknowledged, out)) {
-		if (sequence->repeats == 1)
+		if (sequence->repeats == 1 && sequence->wide)
+			room = least(room, most(segment->length, sequence->largest));
+		else if (sequence->repeats == 1)
 			sequence->narrow = true;
 		else if (sequence->repeats > 1)
 			room = most(segment->length, 1);
@@ -492,6 +498,22 @@ static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment 
 	if (sequence->narrow && !segment->super)
 		room = least(room, most(segment->length, sequence->largest));
 	return least(wanted, room);
+}
+
+/* Watches one packet that is longer than its sender's, for whether it arrives at the first try. */
+static void watch_width(struct nq_sequence *sequence, const struct nq_segment *segment, bool again,
+			uint32_t out, uint32_t length)
+{
+	if (again) {
+		if (nq_before(out, sequence->watched_end) &&
+		    nq_before(sequence->watched, out + length))
+			sequence->watches = false;
+	} else if (!sequence->watches && !segment->super &&
+		   length > most(segment->length, sequence->largest)) {
+		sequence->watches = true;
+		sequence->watched = out;
+		sequence->watched_end = out + length;
+	}
 }
 
 static void send_range(struct nq_sequence *sequence, const struct nq_blocks *blocks,
@@ -515,6 +537,7 @@ static void send_range(struct nq_sequence *sequence, const struct nq_blocks *blo
 		wanted -= had;
 	}
 	length = find_room(sequence, segment, again, out, wanted);
+	watch_width(sequence, segment, again, out, length);
 	passage->cut = length < wanted;
 	passage->fin =
 		segment->fin && sequence->finished && end == sequence->in_next - 1 && !passage->cut;

@@ -40,15 +40,18 @@ struct nq_sequence {
 	bool has_hint;	 /* the receiver acknowledged what has not passed here */
 	bool has_last;	 /* the last byte that went out is known */
 	bool narrow;	 /* what was longer than its sender's segments did not get through */
+	bool wide;	 /* what was longer did: what does not later is lost */
+	bool watches;	 /* something longer is on its way, at its first try: */
 	bool has_window; /* the receiver's window is */
 	uint8_t last;	 /* that byte */
 	uint8_t repeats; /* times that something went again since an acknowledgement came */
 	uint32_t start;	 /* number of the SYN */
-	uint32_t in_next, out_next; /* behind what has passed */
-	uint32_t in_base, out_base; /* behind what is acknowledged and forgotten */
-	uint32_t acknowledged;	    /* by the receiver (out) */
-	uint32_t hint;		    /* what it acknowledged beyond out_next */
-	uint32_t window_end;	    /* the receiver takes nothing from there on (out) */
+	uint32_t in_next, out_next;    /* behind what has passed */
+	uint32_t in_base, out_base;    /* behind what is acknowledged and forgotten */
+	uint32_t acknowledged;	       /* by the receiver (out) */
+	uint32_t hint;		       /* what it acknowledged beyond out_next */
+	uint32_t window_end;	       /* the receiver takes nothing from there on (out) */
+	uint32_t watched, watched_end; /* where that is (out) */
 	uint32_t largest; /* payload of a segment not to be cut further, as its sender made it */
 	uint32_t oldest, newest; /* edits: chains of blocks; 0: none */
 	uint32_t edits, blocks;	 /* how many of each are kept */
