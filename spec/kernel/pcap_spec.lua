@@ -98,8 +98,8 @@ describe("nfqueue run with a script that records what it drops", function()
       local text, done = net.sh("tcpdump -nr " .. path)
       if done then
         assert.equal(1000, select(2, text:gsub("IP 127.0.0.1", "")))
-      else -- in a user namespace there is only one user
-        assert.matches("Couldn't change to 'tcpdump'", text, 1, true)
+      else -- in a user namespace, or on a machine, with only one user
+        assert.matches("Couldn't [^\n]*'tcpdump'", text)
       end
     end
   end)

@@ -236,6 +236,19 @@ static bool is_own(uint8_t version, const uint8_t *host, unsigned interface)
 	return own;
 }
 
+bool nq_raw_is_broadcast(uint8_t version, const uint8_t *target, const struct nq_raw_way *way)
+{
+	int fd;
+
+	if (version != 4)
+		return false;
+	/* A socket that was not asked for it may not send to such. */
+	fd = connect_probe(version, target, way);
+	if (fd >= 0)
+		close(fd);
+	return fd == -EACCES;
+}
+
 int nq_raw_source(uint8_t version, const uint8_t *target, const uint8_t *sender,
 		  const struct nq_raw_way *way, uint8_t *source)
 {
@@ -244,14 +257,6 @@ int nq_raw_source(uint8_t version, const uint8_t *target, const uint8_t *sender,
 	socklen_t length = sizeof(address);
 	int fd, error = 0;
 
-	if (version == 4) {
-		/* A socket that was not asked for it may not send to a broadcast address. */
-		fd = connect_probe(version, target, way);
-		if (fd == -EACCES)
-			return fd;
-		if (fd >= 0)
-			close(fd);
-	}
 	if (is_own(version, target, way->interface)) {
 		memcpy(source, target, size);
 		return 0;

@@ -37,10 +37,13 @@ struct nq_raw_way {
 int nq_raw_send(const struct nq_raw *raw, const uint8_t *bytes, size_t length,
 		const struct nq_raw_way *way);
 
+/* Whether the routes have the address (4 or 16 bytes) for one of a network's broadcast. */
+bool nq_raw_is_broadcast(uint8_t version, const uint8_t *target, const struct nq_raw_way *way);
+
 /*
  * The address to answer from, about a packet that was sent to `target` by `sender` (4 or 16 bytes):
- * `target` where that is this host's, else the one its routes give packets to `sender`. 0; -EACCES
- * when `target` is a broadcast address; another -errno when there is no route.
+ * `target` where that is this host's, else the one its routes give packets to `sender`. 0 or
+ * -errno.
  */
 int nq_raw_source(uint8_t version, const uint8_t *target, const uint8_t *sender,
 		  const struct nq_raw_way *way, uint8_t *source);
