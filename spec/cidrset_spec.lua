@@ -205,10 +205,11 @@ describe("an address set", function()
             entries[name(i)] = i
           end
           local set = nfqueue.cidrset(entries)
-          for i = 1, count, count > 1000 and 97 or 1 do
-            assert.equal(i, set:find((name(i):gsub("/64", ""))))
+          local found = 0
+          for text, value in pairs(entries) do
+            found = found + (set:find((text:gsub("/64", ""))) == value and 1 or 0)
           end
-          assert.equal(count, set:find((name(count):gsub("/64", ""))))
+          assert.equal(count, found)
         end
       end)
     end

@@ -32,13 +32,13 @@ static bool parse_quad(const char *text, const char *end, uint32_t *address)
 	return text == end;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* The value of a hexadecimal digit and one, 0: it is none. */
+static const uint8_t hex_values[256] = {
+	['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,  ['5'] = 6,
+	['6'] = 7,  ['7'] = 8,	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+	['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12,
+	['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 /* Groups of 16 bits as they come, and where "::" was. */
 struct groups {
@@ -52,9 +52,12 @@ static const char *parse_group(const char *text, const char *end, struct groups 
 {
 	const char *start = text;
 	uint32_t value = 0;
+	uint32_t digit;
 
-	while (text < end && text - start < 5 && hex_digit(*text) >= 0)
-		value = value << 4 | (uint32_t)hex_digit(*text++);
+	while (text < end && text - start < 5 && (digit = hex_values[(uint8_t)*text]) != 0) {
+		value = value << 4 | (digit - 1);
+		text++;
+	}
 	if (text < end && *text == '.') {
 		if (groups->count > 6 || !parse_quad(start, end, &value))
 			return NULL;
