@@ -211,7 +211,7 @@ TABLE_OBJECTS = $(filter $(BUILD)/obj/table/% $(BUILD)/obj/packet/%,$(OBJECTS))
 $(BUILD)/threads: $(wildcard spec/threads/*.c) spec/threads/threads.h $(TABLE_OBJECTS)
 	@mkdir -p $(@D)
 	$(say) LINK $@
-	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^)
+	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^) $$(pkg-config --libs $(LIBRARIES)) -lm
 
 # Resident memory of tables while everything in them comes and goes, for ten minutes.
 churn: deps-build
