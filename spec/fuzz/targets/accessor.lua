@@ -240,8 +240,9 @@ local function leave(pkt, bytes)
     local content = choose(2) == 0 and choose_bytes(80) or pkt:bytes(choose(#pkt + 1)) .. choose_bytes(4)
     if try(pkt.modify, pkt, content, options) then
       check(pkt.verdict == "modify", "its verdict")
-      -- A first fragment's checksum is no sum of what is here, which is known to who verifies it.
-      return options.fixup and core.packet(bytes).ip and core.packet(pkt.sent).ip and pkt.sent
+      -- A first fragment's checksum is no sum of what is here, which is known to who verifies it; that of datagrams in
+      -- one (GSO) is the pseudo-header's, which is not.
+      return options.fixup and not pkt.gso and core.packet(bytes).ip and core.packet(pkt.sent).ip and pkt.sent
     end
   elseif try(pkt.accept, pkt, options) then
     check(pkt.verdict == "accept" and pkt.sent, "its verdict")
