@@ -22,6 +22,19 @@ void hostile_refused(struct run *run, const struct nq_packet *packet,
 	CHECK(run, same_bytes(packet, before, sizeof(*before)));
 }
 
+/* A patch of the byte that says which transport follows: in IPv4 it may change, and change back. */
+static bool choose_protocol(struct run *run, const struct nq_packet *packet, uint32_t *offset,
+			    uint8_t *byte)
+{
+	static const uint8_t protocols[] = {1, 6, 17, 51, 58, 132};
+
+	if (packet->length < 20 || packet->data[0] >> 4 != 4 || !one_in(run, 8))
+		return false;
+	*offset = 9;
+	*byte = protocols[below(run, sizeof(protocols))];
+	return true;
+}
+
 static void patch_packet(struct run *run, struct edited *edited)
 {
 	struct nq_packet *packet = edited->packet;
@@ -43,6 +56,8 @@ static void patch_packet(struct run *run, struct edited *edited)
 	copy_bytes(bytes, old + offset, length);
 	if (!one_in(run, 4))
 		fill(run, bytes, length);
+	if (choose_protocol(run, packet, &offset, bytes))
+		length = 1;
 	reason = nq_edit_patch(packet, offset, bytes, length);
 	run->edits++;
 	if (reason) {

@@ -74,7 +74,7 @@ end
 
 local function make_options(named)
   local options = {}
-  for _ = 1, choose(4) do
+  for _ = 1, choose(6) do
     options[2 + choose(254)] = choose_bytes(12)
   end
   if named and choose(2) == 0 then
