@@ -73,7 +73,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-
 	libnetfilter-conntrack-dev libpcap-dev
 RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
-TEST_PACKAGES = bind9-dnsutils lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
+TEST_PACKAGES = bind9-dnsutils mount lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
 	netcat-openbsd socat tcpdump ethtool nginx-light
 # Whose reading and making of packets ours is held against; specs that use them are pending without.
 COMPARE_PACKAGES = python3-scapy tshark
