@@ -7,6 +7,11 @@ local traffic = require("support.traffic")
 local missing = page.missing(true)
 local it = missing and function(name) pending(name .. " (" .. missing .. ")") end or it
 
+-- In the emulated machine, where setting up takes long, spec/guest/rewrite_spec.lua does what is left out here.
+local emulated = os.getenv("NFQUEUE_GUEST") ~= nil
+
+local IPV4, IPV6 = table.unpack(traffic.FAMILIES)
+
 -- A handler that accepts all, and says at its end how many packets and how many large ones it had.
 local ACCEPT = [[
   local packets, large = 0, 0
@@ -27,24 +32,24 @@ local ACCEPT = [[
 describe("a page, accepted on lines that lose and reorder,", function()
   after_each(page.clean)
 
-  for _, family in ipairs(traffic.FAMILIES) do
-    for _, large in ipairs({ true, false }) do
-      it(("is what was sent: %s, gso %s"):format(family.name, large and "on" or "off"), function()
-        local bad = { loss = 1, reorder = large and 10 or 1, duplicate = 1 }
-        local got, text, output = page.fetch(net.file(ACCEPT), {
-          family = family, large = large, before = bad, behind = bad,
-        })
-        assert.is_true(got[1].body == text, ("%d bytes came, not as they were sent"):format(#got[1].body))
-        local packets, seen = output:match("(%d+) packets, (%d+) large")
-        packets, seen = tonumber(packets), tonumber(seen)
-        if large then
-          assert.is_true(seen > page.BYTES // 65536 // 2, seen .. " large ones of " .. packets)
-        else
-          assert.equal(0, seen)
-          assert.is_true(packets > page.BYTES // 1460)
-        end
-      end)
-    end
+  local cases = { { IPV4, true }, { IPV6, false }, { IPV4, false }, { IPV6, true } }
+  for number = 1, emulated and 2 or 4 do
+    local family, large = table.unpack(cases[number])
+    it(("is what was sent: %s, gso %s"):format(family.name, large and "on" or "off"), function()
+      local bad = { loss = 1, reorder = large and 10 or 1, duplicate = 1 }
+      local got, text, output = page.fetch(net.file(ACCEPT), {
+        family = family, large = large, before = bad, behind = bad,
+      })
+      assert.is_true(got[1].body == text, ("%d bytes came, not as they were sent"):format(#got[1].body))
+      local packets, seen = output:match("(%d+) packets, (%d+) large")
+      packets, seen = tonumber(packets), tonumber(seen)
+      if large then
+        assert.is_true(seen > page.BYTES // 65536 // 2, seen .. " large ones of " .. packets)
+      else
+        assert.equal(0, seen)
+        assert.is_true(packets > page.BYTES // 1460)
+      end
+    end)
   end
 end)
 
@@ -54,7 +59,6 @@ local BOTH = { needle = "pin", straw = "any-amount-of-fresh-straw" }
 
 -- Of family, gso, side of the loss and length each pair is there, in segments with several words. Words that
 -- get longer have room for it (mss), but once.
-local IPV4, IPV6 = table.unpack(traffic.FAMILIES)
 local CASES = {
   { family = IPV4, large = true, before = true, replace = LONGER, mss = 1200, wait = false },
   { family = IPV6, large = false, before = true, replace = SHORTER, reorder = 0.5 },
@@ -81,8 +85,10 @@ describe("a page is rewritten on lines that lose and reorder:", function()
         reorder = case.reorder or case.large and 10 or 1 }
     end
     case.words = case.words or 4
-    it(page.title(case), function()
-      page.check(case)
-    end)
+    if case.name or not emulated then
+      it(page.title(case), function()
+        page.check(case)
+      end)
+    end
   end
 end)
