@@ -124,7 +124,7 @@ describe("a worker that dies", function()
 
   it("leaves what is behind it in its batch to be held and delayed by the next", function()
     local run = start("--on-error drop")
-    net.must("kill -STOP " .. run:worker()) -- all are one batch
+    net.pause(run:worker()) -- all are one batch
     box:send("hold before", "delay before", "pass before", "block", "hold 1", "pass 1", "delay behind", "hold 2",
       "edit behind", "pass 2", "hold 3")
     net.must("kill -CONT " .. run:worker())

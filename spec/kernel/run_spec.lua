@@ -155,7 +155,7 @@ describe("a setting on the command line", function()
     end
     net.queue_udp(PORT, 5)
     local run = net.run(script("max_packets = 1000") .. " -q 5 --max-packets 16")
-    net.sh("kill -STOP " .. run:worker())
+    net.pause(run:worker())
     for number = 1, 40 do
       box:send("accept " .. number)
     end

@@ -165,7 +165,7 @@ describe("a stop from the handler", function()
         end,
         close = function(queue) io.stderr:write("closed ", queue.number, "\n") end,
       }]]):format(case[1])) .. " " .. case[2])
-      net.sh("kill -STOP " .. run:worker()) -- so that all of it is one batch
+      net.pause(run:worker()) -- so that all of it is one batch
       box:send("before", "stop", "after")
       net.sh("kill -CONT " .. run:worker())
       assert.equal(0, run:join())

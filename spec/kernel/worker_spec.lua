@@ -135,7 +135,7 @@ describe("a worker killed in the handler", function()
       net.queue_udp(PORT, 5, "")
       local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(net.GATED), case.policy, gate))
       local expected = {}
-      net.must("kill -STOP " .. run:worker()) -- the blocking packet and those around it are one batch
+      net.pause(run:worker()) -- the blocking packet and those around it are one batch
       for number = 1, case.before do
         boxes[1]:send("before " .. number, "drop before " .. number)
         table.insert(expected, "before " .. number)

@@ -144,6 +144,20 @@ function process:worker()
   return tonumber(net.must("pgrep -P " .. self.pid))
 end
 
+--- Stop this process and wait until each of its threads stands still: the signal alone is not at once.
+function net.pause(pid)
+  net.must("kill -STOP " .. pid)
+  net.wait_for("process " .. pid .. " to stand still", function()
+    for thread in net.sh(("ls /proc/%d/task"):format(pid)):gmatch("%d+") do
+      local state = net.read(("/proc/%d/task/%s/stat"):format(pid, thread)):match("%) (%a)")
+      if state and state ~= "T" then
+        return false
+      end
+    end
+    return true
+  end)
+end
+
 --- End what was started and remove temporary files and rules; call it in after_each.
 function net.cleanup()
   for _, self in ipairs(running) do
