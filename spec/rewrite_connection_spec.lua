@@ -108,6 +108,35 @@ describe("content that outgrows its segment", function()
     assert_went(500, content, nil, line:send(2, 300, payload, { content = content }))
   end)
 
+  it("is tried longer again after 64 segments, then after twice as many, until it arrives", function()
+    local line = connect({ scale = 3 })
+    local content = LONG:sub(1, 200)
+    local payload = ("x"):rep(100)
+    local from, out = 100, 100
+    local function send_new(length)
+      assert_went(out, content:sub(1, length), nil, line:send(2, from, payload, { content = content }))
+      from, out = from + 100, out + 200
+    end
+    line:send(2, 0, payload)
+    line:send(1, 0, "", { ack = 100 })
+    for _, shorts in ipairs({ 64, 128 }) do
+      send_new(200)
+      for _, length in ipairs(shorts == 64 and { 200, 100 } or { 100 }) do
+        assert_went(out - 200, content:sub(1, length), "sent before", line:send(2, from - 100, payload))
+      end
+      line:send(1, 0, "", { ack = out })
+      for _ = 1, shorts do
+        send_new(100)
+        line:send(1, 0, "", { ack = out })
+      end
+    end
+    send_new(200)
+    send_new(100) -- one at a time
+    line:send(1, 0, "", { ack = out })
+    send_new(200)
+    send_new(200)
+  end)
+
   it("does not stay so by what got through at the second try, maybe in pieces", function()
     local line = connect()
     local content = LONG:sub(1, 200)

@@ -210,6 +210,7 @@ void nq_sequence_acknowledge(struct nq_sequence *sequence, struct nq_blocks *blo
 	if (sequence->watches && !nq_before(ack, sequence->watched_end)) {
 		sequence->watches = sequence->narrow = false;
 		sequence->wide = true;
+		sequence->shorts = 0;
 	}
 	/* Also without progress: what was taken away has no bytes to be acknowledged. */
 	while (sequence->oldest) {
@@ -468,6 +469,14 @@ static uint32_t gather(const struct nq_sequence *sequence, const struct nq_block
 	return done;
 }
 
+/* For so many segments, and each time for twice as many. */
+static void stay_short(struct nq_sequence *sequence)
+{
+	sequence->narrow = true;
+	sequence->patience = sequence->patience ? least(sequence->patience * 2, 1 << 16) : 64;
+	sequence->shorts = sequence->patience;
+}
+
 /* How much of the `wanted` bytes from number `out` on may go in one packet. */
 static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment *segment,
 			  bool again, uint32_t out, uint32_t wanted)
@@ -481,21 +490,22 @@ static uint32_t find_room(struct nq_sequence *sequence, const struct nq_segment 
 				 : 0;
 	/*
 	 * A path may take less than the receiver said: what is sent again and again does not get
-	 * through, so it becomes no longer than what its sender sends, and so does all that
-	 * follows, unless something longer did get through: then this was mere loss.
+	 * through, so it becomes no longer than what its sender sends, and so does what follows,
+	 * unless something longer did get through: then this was mere loss.
 	 */
 	if (again && !segment->super && wanted > segment->length &&
 	    !nq_before(sequence->acknowledged, out)) {
 		if (sequence->repeats == 1 && sequence->wide)
 			room = least(room, most(segment->length, sequence->largest));
 		else if (sequence->repeats == 1)
-			sequence->narrow = true;
+			stay_short(sequence);
 		else if (sequence->repeats > 1)
 			room = most(segment->length, 1);
 		if (sequence->repeats < 2)
 			sequence->repeats++;
 	}
-	if (sequence->narrow && !segment->super)
+	if (sequence->narrow && !segment->super &&
+	    (again || sequence->shorts > 0 || sequence->watches))
 		room = least(room, most(segment->length, sequence->largest));
 	return least(wanted, room);
 }
@@ -505,9 +515,14 @@ static void watch_width(struct nq_sequence *sequence, const struct nq_segment *s
 			uint32_t out, uint32_t length)
 {
 	if (again) {
-		if (nq_before(out, sequence->watched_end) &&
-		    nq_before(sequence->watched, out + length))
-			sequence->watches = false;
+		if (!sequence->watches || !nq_before(out, sequence->watched_end) ||
+		    !nq_before(sequence->watched, out + length))
+			return;
+		sequence->watches = false;
+		if (sequence->narrow)
+			stay_short(sequence);
+	} else if (sequence->shorts > 0) {
+		sequence->shorts--;
 	} else if (!sequence->watches && !segment->super &&
 		   length > most(segment->length, sequence->largest)) {
 		sequence->watches = true;

@@ -52,7 +52,9 @@ struct nq_sequence {
 	uint32_t hint;		       /* what it acknowledged beyond out_next */
 	uint32_t window_end;	       /* the receiver takes nothing from there on (out) */
 	uint32_t watched, watched_end; /* where that is (out) */
-	uint32_t largest; /* payload of a segment not to be cut further, as its sender made it */
+	uint32_t shorts;   /* segments to stay as short as their sender's before another try */
+	uint32_t patience; /* how many that were at first, the last time */
+	uint32_t largest;  /* payload of a segment not to be cut further, as its sender made it */
 	uint32_t oldest, newest; /* edits: chains of blocks; 0: none */
 	uint32_t edits, blocks;	 /* how many of each are kept */
 };
