@@ -208,10 +208,18 @@ replay: targets
 
 TABLE_OBJECTS = $(filter $(BUILD)/obj/table/% $(BUILD)/obj/packet/%,$(OBJECTS))
 
+# What soaks use besides what specs do.
+SOAK_PROGRAMS = $(BUILD)/bench/flood
+
 $(BUILD)/threads: $(wildcard spec/threads/*.c) spec/threads/threads.h $(TABLE_OBJECTS)
 	@mkdir -p $(@D)
 	$(say) LINK $@
 	$(Q)$(CC) $(OWN_CFLAGS) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^) $$(pkg-config --libs $(LIBRARIES)) -lm
+
+# The long tests of spec/soak/: all, or SOAK=NAME; SOAK_SCALE=0.01 makes them a hundred times shorter.
+soak: deps-test
+	@$(MAKE) --no-print-directory -s all support $(SOAK_PROGRAMS)
+	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/soak/run.lua $(SOAK)
 
 # Resident memory of tables while everything in them comes and goes, for ten minutes.
 churn: deps-build
@@ -286,5 +294,5 @@ clean:
 	rm -rf build
 
 .PHONY: FORCE all deps deps-build deps-demo deps-test deps-compare deps-lint deps-fuzz deps-guest demo support test test-guest \
-	lint asan tsan hostile targets fuzz fuzz-corpus replay churn bench bench-tables compare install \
+	lint asan tsan hostile targets fuzz fuzz-corpus replay soak churn bench bench-tables compare install \
 	uninstall dist clean
