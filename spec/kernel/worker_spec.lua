@@ -107,6 +107,31 @@ describe("a worker killed while idle", function()
     assert.is_table(net.queue(7))
   end)
 
+  it("leaves its successor empty stores, flows and buckets, which says so once", function()
+    net.queue_udp(PORT, 5, "")
+    local run = net.run(net.file([[
+      local nfqueue = require("nfqueue")
+      local store, flows = nfqueue.shared("counts"), nfqueue.flows({})
+      local bucket = nfqueue.bucket("limit", { rate = 1e-9, burst = 2 })
+      return function(pkt)
+        local flow = flows:get(pkt)
+        flow.count = (flow.count or 0) + 1
+        io.stderr:write(("%s: store %d, flow %d, bucket %s\n"):format(pkt.payload, store:incr("packets"), flow.count,
+          bucket:take("key")))
+        pkt:accept()
+      end
+    ]]) .. " -q 5")
+    local SAID = "warn: this worker starts with empty stores, flows and buckets: the dead one took its own along\n"
+    for deaths = 0, 2 do
+      boxes[1]:send("a" .. deaths, "b" .. deaths, "c" .. deaths)
+      for number, letter in ipairs({ "a", "b", "c" }) do
+        run:await(("%s%d: store %d, flow %d, bucket %s\n"):format(letter, deaths, number, number, number < 3))
+      end
+      assert.equal(deaths, run:count(SAID))
+      replace_worker(run)
+    end
+  end)
+
   it("is counted where the handler can read it", function()
     net.queue_udp(PORT, 5)
     local run = net.run(net.file([[return function(pkt, queue)

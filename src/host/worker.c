@@ -161,6 +161,9 @@ static void log_ready(const struct worker *worker)
 	const struct nq_memory *memory = worker->memory;
 	const char *threads = memory->lane_count == 1 ? "" : "s";
 
+	if (memory->workers_lost)
+		nq_log(NQ_LOG_WARN, "this worker starts with empty stores, flows and buckets: the "
+				    "dead one took its own along");
 	if (memory->queue_count == 1)
 		nq_log(NQ_LOG_INFO, "ready: queue %u, %u thread%s, worker pid %d",
 		       worker->threads[0].lane.queues[0].number, memory->lane_count, threads,
