@@ -46,6 +46,17 @@ local HOLDER = ([[
     end
   end]])
 
+-- Connections, each with a packet in turn, all there, then all back.
+local FLOWS = 1000
+local FLOW = ([[
+  local nfqueue = require("nfqueue")
+  local flows = nfqueue.flows({ timeout = 3600 })
+  return function(pkt)
+    local flow, reply = flows:get(pkt)
+    %s
+    pkt:accept()
+  end]])
+
 local rows = {
   { name = "accept", delivers = true, plain = "accept",
     script = "return function(pkt) pkt:accept() end" },
@@ -58,6 +69,13 @@ local rows = {
     script = "return { config = { filter = 'tcp port 12345' }, packet = function(pkt) pkt:drop() end }" },
   { name = "held, in reverse", delivers = true, packets = 2 * HELD, beside = "in order",
     beside_script = HOLDER:format(HELD, "1, count"), script = HOLDER:format(HELD, "count, 1, -1") },
+  -- Beside a script that accepts alike and looks nothing up: what finding the flow and its table costs.
+  { name = "flow found", delivers = true, flows = FLOWS, beside = "accept",
+    beside_script = "return function(pkt) pkt:accept() end",
+    script = FLOW:format("flow[reply] = (flow[reply] or 0) + 1") },
+  -- Beside our own loop, as above: what it costs to find in C that a flow has its verdict.
+  { name = "flow decided", delivers = true, flows = FLOWS, program = "loop %d",
+    script = FLOW:format('flow.verdict = "accept"') },
 }
 
 -- Delayed packets: so many sent in a second, each delayed between two numbers of seconds.
@@ -126,7 +144,7 @@ local function measure(subject, row)
   net.must(("iptables -w -t mangle -A INPUT -p udp --dport %d -j NFQUEUE --queue-num %d"):format(PORT, number))
   net.must("kill -STOP " .. subject.pid)
   net.wait_for("the subject to stop", function() return all_in_state(subject.pid, "[Tt]") end)
-  net.must(("%s/bench/flood %d %d %d"):format(net.build, packets, PAYLOAD, PORT))
+  net.must(("%s/bench/flood %d %d %d %s"):format(net.build, packets, PAYLOAD, PORT, row.flows or ""))
   local filled = net.queue(number)
   check(filled.waiting == packets and lost(filled) == lost(before),
     "%s: %d of %d packets wait in the queue, %d were lost: too many for it or its receive "
@@ -243,7 +261,8 @@ local function report()
     done[#done + 1] = { name = row.name, c = c, lua = lua, ratio = lua / c, pair_ratio = median(pairs_of_runs),
       c_times = row.c.times, lua_times = row.lua.times }
   end
-  print("filtered: no packet matches the filter; beside it not plain C, but this loop in C, which accepts all")
+  print("filtered, flow decided: no packet enters Lua; beside them not plain C, but this loop in C, which accepts all")
+  print(("flow found, flow decided: %d connections, a packet there and one back in turn"):format(FLOWS))
   return done
 end
 
