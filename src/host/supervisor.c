@@ -2,10 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "host/clock.h"
@@ -19,12 +20,17 @@ struct supervisor {
 	nq_worker_main *main;
 	void *context;
 	sigset_t signals, old_signals;
-	pid_t worker; /* 0: none alive */
-	int stop_fd;  /* the worker stops when it is closed; -1: it is */
+	int signal_fd; /* where those are read, as they come */
+	pid_t worker;  /* 0: none alive */
+	int stop_fd;   /* the worker stops when it is closed; -1: it is */
 	int64_t started_ms, stopped_ms;
-	pid_t stopped_by; /* who asked first; 0: the kernel, for a terminal */
+	int64_t restart_ms; /* without a worker: when the next is started */
+	pid_t stopped_by;   /* who asked first; 0: the kernel, for a terminal */
 	int pause_ms;
 	bool stopping;
+	bool ever_ready; /* a worker has judged */
+	bool done;	 /* with `result` as exit status */
+	int result;
 };
 
 static int64_t now_ms(void)
@@ -59,6 +65,7 @@ static int run_worker(struct supervisor *supervisor, int stop_fd)
 
 	disregard(SIGINT);
 	disregard(SIGTERM);
+	close(supervisor->signal_fd);
 	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
 	status = supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
 				  stop_fd);
@@ -114,17 +121,24 @@ static void log_death(const struct supervisor *supervisor, int status)
 		       (int)supervisor->worker, WEXITSTATUS(status));
 }
 
-/* After a death: whether the supervisor is done, with *result as exit status. */
-static bool finish_worker(struct supervisor *supervisor, int status, bool ever_ready, int *result)
+static void finish(struct supervisor *supervisor, int result)
+{
+	supervisor->done = true;
+	supervisor->result = result;
+}
+
+/* After a death: all is over, or another worker is due. */
+static void finish_worker(struct supervisor *supervisor, int status)
 {
 	bool exited = WIFEXITED(status);
 
+	supervisor->ever_ready |= supervisor->memory->worker_state != NQ_WORKER_STARTING;
 	if (exited && WEXITSTATUS(status) == 0 &&
 	    supervisor->memory->worker_state == NQ_WORKER_DONE) {
-		*result = 0;
-		return true;
+		finish(supervisor, 0);
+		return;
 	}
-	if (supervisor->stopping || !ever_ready) {
+	if (supervisor->stopping || !supervisor->ever_ready) {
 		if (!exited)
 			nq_log(NQ_LOG_ERROR, "the worker (pid %d) was killed by signal %d (%s)",
 			       (int)supervisor->worker, WTERMSIG(status),
@@ -132,8 +146,8 @@ static bool finish_worker(struct supervisor *supervisor, int status, bool ever_r
 		else if (WEXITSTATUS(status) == 0)
 			nq_log(NQ_LOG_ERROR, "the script ended its process (os.exit?) instead of "
 					     "returning");
-		*result = exited && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
-		return true;
+		finish(supervisor, exited && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+		return;
 	}
 	log_death(supervisor, status);
 	supervisor->memory->workers_lost++;
@@ -146,19 +160,19 @@ static bool finish_worker(struct supervisor *supervisor, int status, bool ever_r
 		if (supervisor->pause_ms > LONGEST_PAUSE_MS)
 			supervisor->pause_ms = LONGEST_PAUSE_MS;
 	}
-	return false;
+	supervisor->restart_ms = now_ms() + supervisor->pause_ms;
 }
 
-static void handle_stop(struct supervisor *supervisor, const siginfo_t *info)
+static void handle_stop(struct supervisor *supervisor, const struct signalfd_siginfo *info)
 {
 	int64_t now = now_ms();
-	pid_t sender = info->si_code <= 0 ? info->si_pid : 0;
+	pid_t sender = info->ssi_code <= 0 ? (pid_t)info->ssi_pid : 0;
 
 	if (!supervisor->stopping) {
 		supervisor->stopping = true;
 		supervisor->stopped_ms = now;
 		supervisor->stopped_by = sender;
-		nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal(info->si_signo));
+		nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal((int)info->ssi_signo));
 		ask_to_stop(supervisor);
 		return;
 	}
@@ -170,6 +184,75 @@ static void handle_stop(struct supervisor *supervisor, const siginfo_t *info)
 		kill(supervisor->worker, SIGKILL);
 }
 
+/* Everything that has come; SIGCHLD is only a reason to look (reap_worker). */
+static void read_signals(struct supervisor *supervisor)
+{
+	struct signalfd_siginfo info;
+
+	while (read(supervisor->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+			handle_stop(supervisor, &info);
+	}
+}
+
+static void reap_worker(struct supervisor *supervisor)
+{
+	int status;
+
+	if (!supervisor->worker ||
+	    waitpid(supervisor->worker, &status, WNOHANG) != supervisor->worker)
+		return;
+	finish_worker(supervisor, status);
+	supervisor->worker = 0;
+	ask_to_stop(supervisor); /* the pipe of the dead one */
+}
+
+static void replace_worker(struct supervisor *supervisor)
+{
+	int error;
+
+	if (supervisor->done || supervisor->worker)
+		return;
+	if (supervisor->stopping) {
+		finish(supervisor, 1); /* nobody to drain: the queue goes with its socket */
+		return;
+	}
+	if (now_ms() < supervisor->restart_ms)
+		return;
+	error = start_worker(supervisor);
+	if (error) {
+		nq_log(NQ_LOG_ERROR, "cannot start the worker, trying again: %s", strerror(-error));
+		supervisor->pause_ms = LONGEST_PAUSE_MS;
+		supervisor->restart_ms = now_ms() + supervisor->pause_ms;
+	}
+}
+
+/* Milliseconds until something is due that no descriptor tells of; -1: nothing. */
+static int time_left(const struct supervisor *supervisor)
+{
+	int64_t left;
+
+	if (supervisor->worker)
+		return -1;
+	left = supervisor->restart_ms - now_ms();
+	return left > 0 ? (int)left : 0;
+}
+
+/* One place to wait, one turn a wake-up: signals, deaths, then what is due. */
+static int watch(struct supervisor *supervisor)
+{
+	while (!supervisor->done) {
+		struct pollfd ready = {.fd = supervisor->signal_fd, .events = POLLIN};
+
+		/* A failure, an interruption: all there is to do is looked for anyway. */
+		(void)poll(&ready, 1, time_left(supervisor));
+		read_signals(supervisor);
+		reap_worker(supervisor);
+		replace_worker(supervisor);
+	}
+	return supervisor->result;
+}
+
 int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *main, void *context)
 {
 	struct supervisor supervisor = {.memory = memory,
@@ -177,7 +260,7 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 					.main = main,
 					.context = context,
 					.stop_fd = -1};
-	bool ever_ready = false;
+	int result = 1;
 	int error;
 
 	/* A log or an output that nobody reads any more must not end the judging. */
@@ -187,43 +270,16 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 	sigaddset(&supervisor.signals, SIGINT);
 	sigaddset(&supervisor.signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &supervisor.signals, &supervisor.old_signals);
-	error = start_worker(&supervisor);
-	if (error) {
-		nq_log(NQ_LOG_ERROR, "cannot start the worker: %s", strerror(-error));
+	supervisor.signal_fd = signalfd(-1, &supervisor.signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (supervisor.signal_fd < 0) {
+		nq_log(NQ_LOG_ERROR, "cannot read signals: %s", strerror(errno));
 		return 1;
 	}
-	for (;;) {
-		struct timespec pause = {supervisor.pause_ms / 1000,
-					 supervisor.pause_ms % 1000 * 1000000L};
-		siginfo_t info = {0};
-		int signal;
-		int status;
-		int result;
-
-		signal = supervisor.worker ? sigwaitinfo(&supervisor.signals, &info)
-					   : sigtimedwait(&supervisor.signals, &info, &pause);
-		if (signal == SIGTERM || signal == SIGINT) {
-			handle_stop(&supervisor, &info);
-			if (!supervisor.worker)
-				return 1; /* nobody to drain: the queue goes with its socket */
-		}
-		if (supervisor.worker &&
-		    waitpid(supervisor.worker, &status, WNOHANG) == supervisor.worker) {
-			ever_ready |= memory->worker_state != NQ_WORKER_STARTING;
-			if (finish_worker(&supervisor, status, ever_ready, &result))
-				return result;
-			supervisor.worker = 0;
-			ask_to_stop(&supervisor); /* the pipe of the dead one */
-			if (supervisor.pause_ms > 0)
-				continue;
-		} else if (supervisor.worker || signal >= 0) {
-			continue;
-		}
-		error = start_worker(&supervisor);
-		if (error) {
-			nq_log(NQ_LOG_ERROR, "cannot start the worker, trying again: %s",
-			       strerror(-error));
-			supervisor.pause_ms = LONGEST_PAUSE_MS;
-		}
-	}
+	error = start_worker(&supervisor);
+	if (error)
+		nq_log(NQ_LOG_ERROR, "cannot start the worker: %s", strerror(-error));
+	else
+		result = watch(&supervisor);
+	close(supervisor.signal_fd);
+	return result;
 }
