@@ -146,7 +146,7 @@ describe("nfqueue.flows", function()
     for message, options in pairs({
       ["bad argument 'max' to 'flows' (integer from 1 to 16777216 expected, got 0)"] = { max = 0 },
       ["bad argument 'max' to 'flows' (integer from 1 to 16777216 expected, got '9')"] = { max = "9" },
-      ["bad argument 'timeout' to 'flows' (number of seconds above 0, at most 1e9 expected, got 0)"] = { timeout = 0 },
+      ["bad argument 'timeout' to 'flows' (seconds, more than 0 and at most 1e9, expected, got 0)"] = { timeout = 0 },
       ["bad argument 'finish' to 'flows' (function expected, got 'f')"] = { finish = "f" },
       ["unknown key 'time' to 'flows' (known: max, timeout, finish)"] = { time = 1 },
       ["unknown key '1' to 'flows' (known: max, timeout, finish)"] = { 1 },
@@ -202,6 +202,79 @@ describe("nfqueue.flows", function()
     assert.is_table(flow)
     assert.is_table(inner)
     assert.are.equal(1, #flows)
+  end)
+
+  it("may be used by a finalizer that runs while get makes a table", function()
+    local flows
+    local met, ended = {}, {}
+    flows = nfqueue.flows({ max = 1, finish = function(flow) ended[flow] = (ended[flow] or 0) + 1 end })
+    local other, packets = udp(false, false, 9), {}
+    for port = 10, 12 do
+      packets[port] = udp(false, false, port)
+    end
+    local watch = true
+    local function plant() -- it gets a flow at every collection, for which the one that is met must go
+      setmetatable({}, { __gc = function()
+        if watch then
+          met[flows:get(other)] = true
+          plant()
+        end
+      end })
+    end
+    plant()
+    collectgarbage("incremental", 1, 1000, 1) -- a step at nearly every allocation, and each a whole cycle
+    for i = 1, 200 do
+      local flow = flows:get(packets[10 + i % 3])
+      flow.port = flow.port or 10 + i % 3
+      assert.are.equal(10 + i % 3, flow.port)
+      met[flow] = true
+    end
+    watch = false
+    collectgarbage("incremental", 200, 100, 13)
+    flows:get(udp(false, false, 1)) -- the last of them goes, too
+    for flow in pairs(met) do
+      assert.are.equal(1, ended[flow])
+    end
+    for _, times in pairs(ended) do
+      assert.are.equal(1, times)
+    end
+    assert.are.equal(1, #flows)
+  end)
+
+  it("goes with its timer when nobody has it any more", function()
+    local function pending()
+      local count = 0
+      for _, anchored in pairs(debug.getregistry()) do
+        for _, value in pairs(type(anchored) == "table" and anchored or {}) do
+          count = count + (type(value) == "userdata" and tostring(value) == "timer (pending)" and 1 or 0)
+        end
+      end
+      return count
+    end
+    collectgarbage()
+    local before = pending()
+    for _ = 1, 100 do
+      nfqueue.flows({ max = 1 })
+    end
+    assert.is_true(pending() > before)
+    collectgarbage()
+    assert.are.equal(before, pending())
+  end)
+
+  it("has flows that a finalizer may still ask when the table is gone", function()
+    local verdict, message = "none", nil
+    do
+      local flow
+      setmetatable({}, { __gc = function()
+        verdict = flow.verdict
+        message = unit.message(function() flow.verdict = "drop" end)
+      end })
+      flow = nfqueue.flows():get(udp())
+      flow.verdict = "accept"
+    end
+    collectgarbage()
+    assert.is_nil(verdict)
+    assert.are.equal("the flow is over: its verdict cannot be set", message)
   end)
 
   it("keeps no packet and no table alive that is over", function()
@@ -298,6 +371,42 @@ describe("in a loaded handler", function()
     handler:close()
     table.sort(_G.ended)
     assert.are.same({ "1 at 5", "2 at 5" }, _G.ended)
+  end)
+
+  it("they end, too, when finish begins others, which do not", function()
+    _G.ended = {}
+    local handler = assert(nfqueue.load(unit.file([[
+      local nfqueue = require("nfqueue")
+      local late
+      local flows
+      flows = nfqueue.flows({ finish = function(flow)
+        ended[#ended + 1] = flow.name
+        nfqueue.flows() -- one more table meanwhile
+        flows:get(late).name = "late"
+      end })
+      return function(pkt)
+        late = late or pkt
+        flows:get(pkt).name = pkt.udp.sport
+      end
+    ]])))
+    for port = 1, 3 do
+      handler(udp(false, false, port))
+    end
+    handler:close()
+    table.sort(_G.ended)
+    assert.are.same({ 1, 2, 3 }, _G.ended)
+  end)
+
+  it("a time-out may be shorter than a clock's tick", function()
+    _G.ended = {}
+    local handler = assert(nfqueue.load(unit.file([[
+      local nfqueue = require("nfqueue")
+      local flows = nfqueue.flows({ timeout = 1e-10, finish = function() ended[#ended + 1] = nfqueue.now() end })
+      return function(pkt) flows:get(pkt) end
+    ]])))
+    handler(udp())
+    handler:advance(1)
+    assert.are.same({ 0.01 }, _G.ended)
   end)
 
   it("a verdict holds for the rest of the flow, and for no other handler's packets", function()

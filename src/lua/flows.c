@@ -7,8 +7,13 @@
 #include "lua/args.h"
 #include "lua/packet.h"
 #include "lua/script.h"
+#include "lua/tables.h"
 #include "lua/timer.h"
 #include "table/flow.h"
+
+#define WHAT "flows"
+
+#define LEAST_INTERVAL (NQ_SECOND / 100)
 
 enum { DEFAULT_MAX = 65536, DEFAULT_TIMEOUT = 300, MAX = 1 << 24, EXPIRE_A_TIME = 8 };
 
@@ -18,7 +23,8 @@ enum {
 	AT_NUMBERS,    /* by table, weakly */
 	AT_FINISH,
 	AT_METATABLE, /* of the tables */
-	AT_COUNT = AT_METATABLE,
+	AT_TIMER,     /* that calls expire_some */
+	AT_COUNT = AT_TIMER,
 };
 
 static const char metatable_key, objects_key;
@@ -35,18 +41,13 @@ struct nq_lua_flows {
 	struct nq_lua_flows *next, **link; /* among the state's */
 };
 
-static struct nq_lua_flows *check_flows(lua_State *L, int index, const char *method)
+static struct nq_lua_flows *check_flows(lua_State *L, const char *method)
 {
-	struct nq_lua_flows *flows = lua_touserdata(L, index);
-	bool is_flows = false;
+	struct nq_lua_flows *flows = nq_class_check(L, method, WHAT);
 
-	if (flows && lua_getmetatable(L, index)) {
-		lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-		is_flows = lua_rawequal(L, -1, -2);
-		lua_pop(L, 2);
-	}
-	if (!is_flows || !flows->made)
-		nq_arg_error(L, index, method, "self", "flows");
+	/* At the end of a state, a finalizer may still hold it. */
+	if (!flows->made)
+		luaL_error(L, "flows is closed");
 	return flows;
 }
 
@@ -130,19 +131,22 @@ static int expire_some(lua_State *L)
 	return 0;
 }
 
-/* Under pcall. */
+/* Under pcall. Each flow that is there at the beginning: what finish makes anew has no end. */
 static int end_all(lua_State *L)
 {
 	const struct nq_state *state = nq_state_get(L);
 
+	/* 1 a list of them, as finish may make more, 2 all that there are */
+	lua_newtable(L);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
 	lua_pushnil(L);
-	while (lua_next(L, 1)) {
+	while (lua_next(L, 2))
+		lua_rawseti(L, 1, (lua_Integer)lua_rawlen(L, 1) + 1);
+	for (lua_Integer i = 1; lua_rawgeti(L, 1, i) == LUA_TUSERDATA; i++, lua_settop(L, 2)) {
 		struct nq_lua_flows *flows = lua_touserdata(L, 3);
 
 		if (flows->made && flows->owner == state->loaded)
-			expire(L, flows, 3, INT64_MAX, UINT32_MAX);
-		lua_settop(L, 2);
+			expire(L, flows, 3, INT64_MAX, flows->flows.table.count);
 	}
 	return 0;
 }
@@ -157,6 +161,36 @@ void nq_flows_end(lua_State *L)
 		       lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "error");
 		lua_pop(L, 1);
 	}
+}
+
+/* Pushes the table of a flow; false: there is none yet, and nothing is pushed. */
+static bool push_table(lua_State *L, const struct nq_lua_flows *flows, int self,
+		       const struct nq_flow *flow)
+{
+	lua_getiuservalue(L, self, AT_TABLES);
+	if (lua_rawgeti(L, -1, nq_ends_table_number(&flows->flows.table, &flow->entry)) !=
+	    LUA_TTABLE) {
+		lua_pop(L, 2);
+		return false;
+	}
+	lua_remove(L, -2);
+	return true;
+}
+
+/* The table at the top becomes the flow's. */
+static void set_table(lua_State *L, const struct nq_lua_flows *flows, int self,
+		      const struct nq_flow *flow)
+{
+	uint32_t number = nq_ends_table_number(&flows->flows.table, &flow->entry);
+
+	lua_getiuservalue(L, self, AT_NUMBERS);
+	lua_pushvalue(L, -2);
+	lua_pushinteger(L, number);
+	lua_rawset(L, -3);
+	lua_getiuservalue(L, self, AT_TABLES);
+	lua_pushvalue(L, -3);
+	lua_rawseti(L, -2, number);
+	lua_pop(L, 2);
 }
 
 /***
@@ -175,13 +209,12 @@ about a connection not met)
 */
 static int flows_get(lua_State *L)
 {
-	struct nq_lua_flows *flows = check_flows(L, 1, "get");
+	struct nq_lua_flows *flows = check_flows(L, "get");
 	const struct nq_handle *handle = nq_packet_handle(L, 2);
-	struct nq_flow *flow;
-	uint32_t number = 0;
+	const struct nq_flow *flow;
 	bool reply = false;
 	int64_t now = nq_lua_now(L);
-	int gone, table;
+	int gone;
 
 	if (!handle)
 		return nq_arg_error(L, 2, "get", "pkt", "packet");
@@ -189,35 +222,30 @@ static int flows_get(lua_State *L)
 		return luaL_error(L, "packet is no longer valid");
 	lua_settop(L, 2);
 	flow = nq_flows_meet(&flows->flows, handle->cell->packet, now, &reply);
-	if (flow)
-		number = nq_ends_table_number(&flows->flows.table, &flow->entry);
 	gone = push_gone(L, flows, 1);
-	if (!flow) {
-		lua_pushnil(L);
-		lua_insert(L, 3);
-		finish(L, flows, 1, gone);
-		return 1;
-	}
-	lua_getiuservalue(L, 1, AT_TABLES);
-	if (lua_rawgeti(L, -1, number) != LUA_TTABLE) {
-		lua_pop(L, 1);
+	if (flow && !push_table(L, flows, 1, flow)) {
+		/* To make one may run finalizers, and they may get others, for which this one goes.
+		 */
 		lua_newtable(L);
 		lua_getiuservalue(L, 1, AT_METATABLE);
 		lua_setmetatable(L, -2);
-		lua_getiuservalue(L, 1, AT_NUMBERS);
-		lua_pushvalue(L, -2);
-		lua_pushinteger(L, number);
-		lua_rawset(L, -3);
-		lua_pop(L, 1);
-		lua_pushvalue(L, -1);
-		lua_rawseti(L, -3, number);
+		flow = nq_flows_meet(&flows->flows, handle->cell->packet, now, &reply);
+		lua_insert(L, 3);
+		gone += push_gone(L, flows, 1);
+		if (flow && !push_table(L, flows, 1, flow)) {
+			lua_pushvalue(L, 3);
+			set_table(L, flows, 1, flow);
+		}
+		lua_remove(L, 3);
 	}
-	lua_remove(L, -2);
+	if (!flow)
+		lua_pushnil(L);
 	lua_insert(L, 3); /* below those that went */
-	table = 3;
 	finish(L, flows, 1, gone);
+	if (!flow)
+		return 1;
 	expire(L, flows, 1, now, EXPIRE_A_TIME);
-	lua_settop(L, table);
+	lua_settop(L, 3);
 	lua_pushboolean(L, reply);
 	return 2;
 }
@@ -229,20 +257,22 @@ How many connections there are now.
 */
 static int flows_len(lua_State *L)
 {
-	lua_pushinteger(L, check_flows(L, 1, "#")->flows.table.count);
+	lua_pushinteger(L, check_flows(L, "#")->flows.table.count);
 	return 1;
 }
 
 static int flows_tostring(lua_State *L)
 {
-	lua_pushfstring(L, "flows (%d)", (int)check_flows(L, 1, "tostring")->flows.table.count);
+	lua_pushfstring(L, "flows (%d)", (int)check_flows(L, "tostring")->flows.table.count);
 	return 1;
 }
 
 static int flows_gc(lua_State *L)
 {
-	struct nq_lua_flows *flows = lua_touserdata(L, 1);
+	struct nq_lua_flows *flows = nq_class_check(L, "gc", WHAT);
 
+	if (lua_getiuservalue(L, 1, AT_TIMER) == LUA_TUSERDATA)
+		nq_timer_stop(L, -1);
 	if (!flows->made)
 		return 0;
 	flows->made = false;
@@ -253,18 +283,7 @@ static int flows_gc(lua_State *L)
 	return 0;
 }
 
-static int flows_index(lua_State *L)
-{
-	(void)check_flows(L, 1, "index");
-	lua_pushvalue(L, 2);
-	if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
-		return luaL_error(L, "flows has no field '%s'", luaL_tolstring(L, 2, NULL));
-	return 1;
-}
-
-/* --- The tables of the flows: all but `verdict` is Lua's own
- * --------------------------------------
- */
+/* --- The tables of the flows: all but `verdict` is Lua's own --- */
 
 /* Whether the key at index 2 is "verdict". */
 static bool is_verdict(lua_State *L)
@@ -277,6 +296,8 @@ static struct nq_flow *find_flow(lua_State *L, struct nq_lua_flows *flows)
 {
 	uint32_t number;
 
+	if (!flows->made)
+		return NULL; /* at the end of a state, a finalizer may still hold the table */
 	lua_getiuservalue(L, lua_upvalueindex(1), AT_NUMBERS);
 	lua_pushvalue(L, 1);
 	lua_rawget(L, -2);
@@ -341,13 +362,13 @@ bool nq_flows_judge(struct nq_state *state, struct nq_packet *packet, int64_t no
 
 void nq_flows_register(lua_State *L)
 {
+	static const luaL_Reg methods[] = {{"get", flows_get}, {NULL, NULL}};
 	static const luaL_Reg metamethods[] = {
 		{"__len", flows_len},
 		{"__tostring", flows_tostring},
 		{"__gc", flows_gc},
 		{NULL, NULL},
 	};
-	static const luaL_Reg methods[] = {{"get", flows_get}, {NULL, NULL}};
 
 	/* All that there are, weakly. */
 	lua_newtable(L);
@@ -356,15 +377,7 @@ void nq_flows_register(lua_State *L)
 	lua_setfield(L, -2, "__mode");
 	lua_setmetatable(L, -2);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &objects_key);
-	luaL_newlib(L, metamethods);
-	luaL_newlib(L, methods);
-	lua_pushcclosure(L, flows_index, 1);
-	lua_setfield(L, -2, "__index");
-	lua_pushstring(L, "nfqueue.flows");
-	lua_setfield(L, -2, "__name");
-	lua_pushstring(L, "nfqueue.flows");
-	lua_setfield(L, -2, "__metatable");
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	nq_class_make(L, &metatable_key, "nfqueue.flows", WHAT, methods, metamethods);
 }
 
 struct options {
@@ -374,33 +387,34 @@ struct options {
 
 static void read_options(lua_State *L, struct options *options)
 {
-	lua_Number seconds;
+	static const char *const known[] = {"max", "timeout", "finish", NULL};
 
 	*options = (struct options){.max = DEFAULT_MAX, .timeout = DEFAULT_TIMEOUT * NQ_SECOND};
 	if (lua_isnoneornil(L, 1))
 		return;
-	nq_arg_table(L, 1, "flows", "options");
-	lua_pushnil(L);
-	while (lua_next(L, 1)) {
-		const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+	nq_arg_table(L, 1, WHAT, "options");
+	nq_tables_known(L, 1, WHAT, known);
+	if (lua_getfield(L, 1, "max") != LUA_TNIL)
+		options->max = (uint32_t)nq_arg_integer(L, -1, WHAT, "max", 1, MAX);
+	if (lua_getfield(L, 1, "timeout") != LUA_TNIL)
+		options->timeout = nq_arg_seconds(L, -1, WHAT, "timeout", true);
+	if (lua_getfield(L, 1, "finish") != LUA_TNIL && !lua_isfunction(L, -1))
+		nq_arg_error(L, -1, WHAT, "finish", "function");
+}
 
-		if (strcmp(name, "max") == 0) {
-			options->max = (uint32_t)nq_arg_integer(L, -1, "flows", "max", 1, MAX);
-		} else if (strcmp(name, "timeout") == 0) {
-			seconds = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-			if (!(seconds > 0 && seconds <= 1e9))
-				nq_arg_error(L, -1, "flows", "timeout",
-					     "number of seconds above 0, at most 1e9");
-			options->timeout = (int64_t)(seconds * (lua_Number)NQ_SECOND);
-		} else if (strcmp(name, "finish") == 0) {
-			if (lua_type(L, -1) != LUA_TFUNCTION)
-				nq_arg_error(L, -1, "flows", "finish", "function");
-		} else {
-			luaL_error(L, "unknown key '%s' to 'flows' (known: max, timeout, finish)",
-				   luaL_tolstring(L, -2, NULL));
-		}
-		lua_pop(L, 1);
-	}
+/* Has what is over end, though no packet comes. */
+static void start_timer(lua_State *L, struct nq_lua_flows *flows, int64_t timeout)
+{
+	int64_t interval = timeout < NQ_SECOND ? timeout : NQ_SECOND;
+
+	if (interval < LEAST_INTERVAL)
+		interval = LEAST_INTERVAL;
+	lua_pushcfunction(L, nq_timer_every);
+	lua_pushnumber(L, (lua_Number)interval / (lua_Number)NQ_SECOND);
+	lua_pushlightuserdata(L, flows);
+	lua_pushcclosure(L, expire_some, 1);
+	lua_call(L, 2, 1);
+	lua_setiuservalue(L, -2, AT_TIMER);
 }
 
 /***
@@ -426,10 +440,7 @@ int nq_flows_make(lua_State *L)
 
 	read_options(L, &options);
 	lua_settop(L, 1);
-	flows = lua_newuserdatauv(L, sizeof(*flows), AT_COUNT);
-	memset(flows, 0, sizeof(*flows));
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-	lua_setmetatable(L, 2);
+	flows = nq_class_push(L, &metatable_key, sizeof(*flows), AT_COUNT);
 	lua_newtable(L);
 	lua_setiuservalue(L, 2, AT_TABLES);
 	lua_newtable(L);
@@ -466,12 +477,6 @@ int nq_flows_make(lua_State *L)
 	if (flows->next)
 		flows->next->link = &flows->next;
 	state->flows = flows;
-	lua_pushcfunction(L, nq_timer_every);
-	lua_pushnumber(L, options.timeout < NQ_SECOND
-				  ? (lua_Number)options.timeout / (lua_Number)NQ_SECOND
-				  : 1);
-	lua_pushlightuserdata(L, flows);
-	lua_pushcclosure(L, expire_some, 1);
-	lua_call(L, 2, 0);
+	start_timer(L, flows, options.timeout);
 	return 1;
 }

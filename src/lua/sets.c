@@ -27,7 +27,7 @@ int nq_sets_open(lua_State *L, const void *key, const struct nq_table_class *cla
 	const char *what = class == &nq_cidrset_class ? "cidrset" : "domainset";
 	struct nq_set_options options = {
 		.kind = kind, .content = &content->object, .fingerprint = fingerprint};
-	struct nq_sets_handle *handle = nq_class_push(L, key, sizeof(*handle));
+	struct nq_sets_handle *handle = nq_class_push(L, key, sizeof(*handle), 0);
 	int error = nq_tables_obtain(L, &handle->handle, class, name, &options);
 
 	if (handle->handle.table)

@@ -136,9 +136,9 @@ void nq_class_make(lua_State *L, const void *key, const char *name, const char *
 	lua_rawsetp(L, LUA_REGISTRYINDEX, key);
 }
 
-void *nq_class_push(lua_State *L, const void *key, size_t size)
+void *nq_class_push(lua_State *L, const void *key, size_t size, int values)
 {
-	void *object = lua_newuserdatauv(L, size, 0);
+	void *object = lua_newuserdatauv(L, size, values);
 
 	memset(object, 0, size);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, key);
@@ -163,7 +163,7 @@ void *nq_class_check(lua_State *L, const char *method, const char *what)
 
 struct nq_tables_handle *nq_tables_push(lua_State *L, const void *key)
 {
-	struct nq_tables_handle *handle = nq_class_push(L, key, sizeof(*handle));
+	struct nq_tables_handle *handle = nq_class_push(L, key, sizeof(*handle), 0);
 
 	handle->clock = &nq_tables_get(L)->clock;
 	return handle;
@@ -223,7 +223,7 @@ int nq_tables_gc(lua_State *L, const char *what)
 
 struct nq_guard *nq_guard_push(lua_State *L, void (*free)(void *object))
 {
-	struct nq_guard *guard = nq_class_push(L, &guard_key, sizeof(*guard));
+	struct nq_guard *guard = nq_class_push(L, &guard_key, sizeof(*guard), 0);
 
 	guard->free = free;
 	return guard;

@@ -42,8 +42,8 @@ int nq_tables_clock(lua_State *L);
 void nq_class_make(lua_State *L, const void *key, const char *name, const char *what,
 		   const luaL_Reg *methods, const luaL_Reg *metamethods);
 
-/* Pushes a zeroed userdata of the class. */
-void *nq_class_push(lua_State *L, const void *key, size_t size);
+/* Pushes a zeroed userdata of the class, with as many user values. */
+void *nq_class_push(lua_State *L, const void *key, size_t size, int values);
 
 /* First line of every function of a class. */
 void *nq_class_check(lua_State *L, const char *method, const char *what);

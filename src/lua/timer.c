@@ -144,14 +144,8 @@ Take a timer back; inside its own function too.
 */
 static int timer_cancel(lua_State *L)
 {
-	struct timer *timer = check_timer(L, "cancel");
-	bool pending = nq_timer_pending(&timer->timer);
-
-	if (pending) {
-		nq_timers_remove(&timer->time->timers, &timer->timer);
-		nq_anchor_drop(L, timer);
-	}
-	lua_pushboolean(L, pending);
+	check_timer(L, "cancel");
+	lua_pushboolean(L, nq_timer_stop(L, 1));
 	return 1;
 }
 
@@ -171,6 +165,17 @@ static int timer_tostring(lua_State *L)
 
 	lua_pushstring(L, nq_timer_pending(&timer->timer) ? "timer (pending)" : "timer (done)");
 	return 1;
+}
+
+bool nq_timer_stop(lua_State *L, int index)
+{
+	struct timer *timer = lua_touserdata(L, index);
+
+	if (!nq_timer_pending(&timer->timer))
+		return false;
+	nq_timers_remove(&timer->time->timers, &timer->timer);
+	nq_anchor_drop(L, timer);
+	return true;
 }
 
 int nq_timer_run(lua_State *L, struct nq_lua_time *time, int64_t now, uint64_t before)

@@ -39,6 +39,9 @@ int64_t nq_lua_table_time(const struct nq_state *state);
  */
 int nq_timer_run(lua_State *L, struct nq_lua_time *time, int64_t now, uint64_t before);
 
+/* Takes back the timer at `index`: whether it was pending. */
+bool nq_timer_stop(lua_State *L, int index);
+
 /* Cancels all and frees: the script, or the state, is at its end. */
 void nq_timer_clear(lua_State *L, struct nq_lua_time *time);
 
