@@ -60,6 +60,8 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 
 		if (queue->threaded)
 			luaL_error(L, "queue %d belongs to nfqueue.run", queue->number);
+		if (queue->released)
+			luaL_error(L, "queue %d is collected", queue->number);
 		if (queue->loop)
 			luaL_error(L, "queue %d is already running", queue->number);
 		for (unsigned k = 0; k < i; k++) {

@@ -5,22 +5,26 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/lane.h"
 #include "lua/packet.h"
 
 static const char metatable_key, kept_key;
 
-struct object {
-	struct nq_filter *filter;
+struct nq_filter_object {
+	struct nq_filter *filter; /* NULL: collected */
+	bool kept;
+	struct nq_filter_object *next; /* among those that are kept */
 };
 
 /* Raises for an expression that libpcap does not take; `name` is the argument's. Without libpcap it
  * pushes nothing and returns NULL. */
-static struct object *push_filter(lua_State *L, int index, const char *function, const char *name)
+static struct nq_filter_object *push_filter(lua_State *L, int index, const char *function,
+					    const char *name)
 {
 	size_t length;
 	const char *expression = nq_arg_string(L, index, function, name, &length);
 	char message[512];
-	struct object *object;
+	struct nq_filter_object *object;
 
 	if (strlen(expression) != length)
 		luaL_error(L, "bad argument '%s' to '%s' (it contains a zero byte)", name,
@@ -28,7 +32,7 @@ static struct object *push_filter(lua_State *L, int index, const char *function,
 	if (!nq_pcap_available())
 		return NULL;
 	object = lua_newuserdatauv(L, sizeof(*object), 0);
-	object->filter = NULL;
+	*object = (struct nq_filter_object){.filter = NULL};
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
 	lua_setmetatable(L, -2);
 	object->filter = nq_filter_new(expression, message, sizeof(message));
@@ -37,9 +41,9 @@ static struct object *push_filter(lua_State *L, int index, const char *function,
 	return object;
 }
 
-static struct object *check_filter(lua_State *L, const char *method)
+static struct nq_filter_object *check_filter(lua_State *L, const char *method)
 {
-	struct object *object = lua_touserdata(L, 1);
+	struct nq_filter_object *object = lua_touserdata(L, 1);
 
 	if (object && lua_getmetatable(L, 1)) {
 		lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -50,6 +54,16 @@ static struct object *check_filter(lua_State *L, const char *method)
 	}
 	nq_arg_error(L, 1, method, "self", "filter");
 	return NULL;
+}
+
+static const struct nq_filter *check_open(lua_State *L, const char *method)
+{
+	const struct nq_filter_object *object = check_filter(L, method);
+
+	/* At the end of a state, a finalizer may still hold it. */
+	if (!object->filter)
+		luaL_error(L, "filter is closed");
+	return object->filter;
 }
 
 /***
@@ -75,7 +89,7 @@ int nq_filter_make(lua_State *L)
 const struct nq_filter *nq_filter_keep(lua_State *L, int index, const char *function,
 				       const char *name)
 {
-	const struct object *object;
+	struct nq_filter_object *object;
 
 	index = lua_absindex(L, index);
 	nq_arg_string(L, index, function, name, NULL);
@@ -87,6 +101,13 @@ const struct nq_filter *nq_filter_keep(lua_State *L, int index, const char *func
 		if (!object)
 			luaL_error(L, "bad argument '%s' to '%s' (filters need libpcap, and %s)",
 				   name, function, NQ_PCAP_MISSING);
+		if (!object->kept) {
+			struct nq_state *state = nq_state_get(L);
+
+			object->kept = true;
+			object->next = state->filters;
+			state->filters = object;
+		}
 		lua_pushvalue(L, index);
 		lua_pushvalue(L, -2);
 		lua_rawset(L, -4);
@@ -105,7 +126,7 @@ Whether the packet matches.
 */
 static int filter_call(lua_State *L)
 {
-	const struct object *object = check_filter(L, "filter");
+	const struct nq_filter *filter = check_open(L, "filter");
 	const struct nq_packet *packet;
 	bool match;
 
@@ -115,7 +136,7 @@ static int filter_call(lua_State *L)
 
 		if (length > UINT32_MAX)
 			length = UINT32_MAX;
-		match = nq_filter_match(object->filter, (const uint8_t *)bytes, (uint32_t)length,
+		match = nq_filter_match(filter, (const uint8_t *)bytes, (uint32_t)length,
 					(uint32_t)length);
 	} else {
 		packet = nq_packet_at(L, 2);
@@ -123,7 +144,7 @@ static int filter_call(lua_State *L)
 			nq_arg_error(L, 2, "filter", "pkt", "packet or string");
 			return 0; /* not reached */
 		}
-		match = nq_filter_takes(object->filter, packet);
+		match = nq_filter_takes(filter, packet);
 	}
 	lua_pushboolean(L, match);
 	return 1;
@@ -131,17 +152,33 @@ static int filter_call(lua_State *L)
 
 static int filter_tostring(lua_State *L)
 {
-	lua_pushfstring(L, "filter: %s", nq_filter_expression(check_filter(L, "tostring")->filter));
+	const struct nq_filter *filter = check_filter(L, "tostring")->filter;
+
+	if (filter)
+		lua_pushfstring(L, "filter: %s", nq_filter_expression(filter));
+	else
+		lua_pushstring(L, "filter (closed)");
 	return 1;
 }
 
 static int filter_gc(lua_State *L)
 {
-	struct object *object = check_filter(L, "gc");
+	struct nq_filter_object *object = check_filter(L, "gc");
 
+	/* What uses the kept ones may be used by finalizers that come later. */
+	if (object->kept)
+		return 0;
 	nq_filter_free(object->filter);
 	object->filter = NULL;
 	return 0;
+}
+
+void nq_filter_free_kept(struct nq_state *state)
+{
+	for (; state->filters; state->filters = state->filters->next) {
+		nq_filter_free(state->filters->filter);
+		state->filters->filter = NULL;
+	}
 }
 
 void nq_filter_register(lua_State *L)

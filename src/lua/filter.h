@@ -8,6 +8,8 @@
 
 #include "packet/filter.h"
 
+struct nq_state;
+
 /* Called once a state. */
 void nq_filter_register(lua_State *L);
 
@@ -20,5 +22,8 @@ int nq_filter_make(lua_State *L);
  */
 const struct nq_filter *nq_filter_keep(lua_State *L, int index, const char *function,
 				       const char *name);
+
+/* At the very end of the state. */
+void nq_filter_free_kept(struct nq_state *state);
 
 #endif

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "lua/filter.h"
 #include "lua/flows.h"
 #include "lua/queue.h"
 
@@ -17,8 +18,9 @@ static int state_gc(lua_State *L)
 	if (state->raw == &state->own_raw)
 		nq_raw_close(&state->own_raw);
 	state->raw = NULL;
-	nq_timers_free(&state->real.timers);
+	nq_timer_clear(L, &state->real);
 	nq_alarm_close(&state->real.alarm);
+	nq_filter_free_kept(state);
 	return 0;
 }
 

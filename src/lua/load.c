@@ -172,6 +172,7 @@ static int handler_gc(lua_State *L)
 {
 	struct nq_loaded *handler = nq_loaded_check(L, "gc");
 
+	handler->closed = true;
 	nq_loaded_clear(L, handler);
 	nq_script_release(L, &handler->script);
 	luaL_unref(L, LUA_REGISTRYINDEX, handler->sent);

@@ -174,6 +174,9 @@ int nq_tables_obtain(lua_State *L, struct nq_tables_handle *handle,
 {
 	const struct nq_tables *tables = nq_tables_get(L);
 
+	/* The state is at its end: only a finalizer comes here. */
+	if (!tables->registry)
+		return -ECANCELED;
 	return nq_registry_get(tables->registry, class, name, tables->generation, options,
 			       &handle->table);
 }
