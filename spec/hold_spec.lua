@@ -153,6 +153,18 @@ describe("a held packet", function()
     assert.equal(UDP, second.sent)
   end)
 
+  it("is none when its handler has closed itself: hold raises, and delayed packets leave at once", function()
+    local handler = load("closing:close() pkt:hold()")
+    _G.closing = handler
+    local pkt, result, problem = apply(handler)
+    assert.same({ "drop", "drop" }, { result, pkt.verdict })
+    assert.matches("cannot hold this packet: handler is closed", problem, 1, true)
+    _G.closing = load("closing:close() pkt:delay(5)")
+    pkt = apply(_G.closing)
+    _G.closing = nil
+    assert.same({ "delay", UDP }, { pkt.verdict, pkt.sent })
+  end)
+
   it("leaves with its edits then", function()
     for _, verdict in ipairs({ "", "'accept'" }) do
       local handler = load(("pkt:patch(28, 'Q') pkt:hold(1, %s)"):format(verdict == "" and "nil" or verdict))

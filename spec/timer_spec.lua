@@ -211,6 +211,28 @@ describe("timers of a loaded handler", function()
     _G.self = nil
   end)
 
+  it("that set themselves again for at once raise instead of never ending", function()
+    local handler = load([[
+      local function again() count = count + 1 nfqueue.after(0, again) end
+      nfqueue.after(2, again)]])
+    _G.count = 0
+    assert.is_nil(handler:advance(1))
+    assert.equal("timers of 0 seconds follow one another without end", message(handler.advance, handler, 4))
+    assert.equal(1000002, _G.count)
+    handler:close()
+    _G.count = nil
+  end)
+
+  it("have a clock that goes to 7e9 seconds, not round", function()
+    local handler = load("nfqueue.every(1e9, function() tell('on') end)")
+    for second = 1, 7 do
+      assert.is_nil(handler:advance(1e9))
+      assert.same(("%ge+09 on"):format(second), heard[second])
+    end
+    assert.equal("bad argument 'seconds' to 'advance' (the clock goes to 7e9)", message(handler.advance, handler, 1e-9))
+    assert.is_nil(handler:advance(0))
+  end)
+
   it("are many", function()
     local handler = load([[
       local random, order = 7, {}

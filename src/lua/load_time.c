@@ -2,9 +2,16 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "host/clock.h"
 #include "lua/args.h"
 #include "lua/load_parts.h"
 #include "packet/edit.h"
+
+/* Seconds that a handler's clock reaches: whatever is added to it fits 63 bits of nanoseconds. */
+#define CLOCK_MOST 7000000000
+
+/* Timers that may be added at one moment: one that sets itself again for at once has no end. */
+enum { AT_ONCE_MOST = 1000000 };
 
 /* A held packet as it arrived, for on_error: its user value 4. */
 struct arrival {
@@ -81,6 +88,8 @@ void nq_loaded_hold(lua_State *L, struct nq_cell *cell, int64_t nanoseconds,
 		luaL_error(L, "cannot hold this packet: no handler is at it");
 		return; /* not reached */
 	}
+	if (loaded->closed)
+		luaL_error(L, "cannot hold this packet: handler is closed");
 	if (!cell->held) {
 		size_t length = loaded->call.arrived->length;
 		struct arrival *arrival;
@@ -105,7 +114,11 @@ void nq_loaded_delay(lua_State *L, struct nq_cell *cell)
 	struct nq_made_packet *made = made_of(cell);
 	struct nq_loaded *loaded = nq_state_get(L)->loaded;
 
-	if (!cell->held && loaded && loaded->call.packet == made)
+	if (cell->held || !loaded || loaded->call.packet != made)
+		return;
+	if (loaded->closed)
+		made->released = true; /* as at a stop */
+	else
 		keep_until(made, loaded, &loaded->delayed, made->packet.delay);
 }
 
@@ -193,15 +206,17 @@ Move the handler's own clock, which stands still otherwise: its timers fire, del
 @function handler:advance
 @tparam number seconds 0 or more
 @treturn ?string the error of the first timer that raised, with its traceback
-@raise for a wrong number; `handler is closed`; `handler is advancing already` from one of its
-timers
+@raise for a wrong number, and one that takes the clock beyond 7e9; `handler is closed`; `handler is
+advancing already` from one of its timers; `timers of 0 seconds follow one another without end`
 */
 int nq_loaded_advance(lua_State *L)
 {
 	struct nq_loaded *loaded = nq_loaded_check(L, "advance");
 	int64_t target = nq_arg_seconds(L, 2, "advance", "seconds", false);
 	struct nq_loaded *outer;
-	bool failed = false;
+	bool failed = false, endless = false;
+	int64_t moment = -1;
+	uint64_t before = 0; /* how many had been added then */
 	int status = LUA_OK;
 
 	if (loaded->closed)
@@ -211,9 +226,16 @@ int nq_loaded_advance(lua_State *L)
 	lua_settop(L, 1);
 	luaL_checkstack(L, LUA_MINSTACK, "advance");
 	target += loaded->time.now;
+	if (target > CLOCK_MOST * NQ_SECOND)
+		return luaL_error(L, "bad argument 'seconds' to 'advance' (the clock goes to 7e9)");
 	loaded->advancing = true;
 	outer = nq_loaded_enter(L, loaded);
-	while (!loaded->closed && happen(L, loaded, target, &status)) {
+	while (!loaded->closed && !endless && happen(L, loaded, target, &status)) {
+		if (loaded->time.now != moment) {
+			moment = loaded->time.now;
+			before = loaded->time.timers.order;
+		}
+		endless = loaded->time.timers.order - before > AT_ONCE_MOST;
 		if (status == LUA_OK)
 			continue;
 		if (failed)
@@ -223,6 +245,8 @@ int nq_loaded_advance(lua_State *L)
 	}
 	nq_loaded_leave(L, outer);
 	loaded->advancing = false;
+	if (endless)
+		return luaL_error(L, "timers of 0 seconds follow one another without end");
 	if (target > loaded->time.now)
 		loaded->time.now = target;
 	return failed;
