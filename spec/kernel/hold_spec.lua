@@ -326,7 +326,12 @@ describe("held packets", function()
         held.kept[#held.kept + 1] = pkt
       else
         problems[#problems + 1] = message
-        pkt:drop()
+        -- A delay that has no room, either, changes nothing: neither do its options.
+        pkt.payload = ("y"):rep(#pkt.payload)
+        pkt.mark = 3
+        problems.delay = held.refusal(pkt.delay, pkt, 1, { mark = 5, priority = 6 })
+        assert.same({ 3, 0, nil }, { pkt.mark, pkt.priority, pkt.verdict })
+        pkt:accept()
       end
     end)
     local text = ("x"):rep(65300) -- with all that comes with it more than 64 KiB: a block of 128
@@ -335,6 +340,7 @@ describe("held packets", function()
       queue:process()
     end
     assert.equal("cannot hold this packet: the memory for copies is used up", problems[1])
+    assert.equal("cannot delay this packet: the memory for copies is used up", problems.delay)
     assert.same({ 2048, 3, 2048 }, { #held.kept, #problems, queue:stats().kept })
     -- What is given back is there again.
     for i = 1, 10 do

@@ -9,7 +9,7 @@
 #include "lua/load.h"
 #include "lua/packet.h"
 
-static int refuse_keeping(lua_State *L, const char *verb, int error)
+int nq_packet_refuse_keeping(lua_State *L, const char *verb, int error)
 {
 	return luaL_error(L, "cannot %s this packet: %s", verb,
 			  error == -ENOSPC ? "too many are held or delayed"
@@ -43,7 +43,7 @@ static void hold_at_hand(lua_State *L, struct nq_cell *cell, int64_t nanoseconds
 
 	if (error) {
 		nq_cell_free(fresh, &lane->state->unused);
-		refuse_keeping(L, "hold", error);
+		nq_packet_refuse_keeping(L, "hold", error);
 		return; /* not reached */
 	}
 	cell->packet = &held->packet;
@@ -77,19 +77,13 @@ void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first)
 	}
 }
 
-void nq_packet_delay(lua_State *L, struct nq_cell *cell)
+int nq_packet_delay(lua_State *L, struct nq_cell *cell)
 {
-	int error;
-
-	if (cell->made) {
+	if (cell->made)
 		nq_loaded_delay(L, cell);
-	} else if (!cell->held) {
-		error = nq_loop_delay(cell->lane->loop);
-		if (error) {
-			cell->packet->verdict = NQ_UNDECIDED;
-			refuse_keeping(L, "delay", error);
-		}
-	}
+	else if (!cell->held)
+		return nq_loop_delay(cell->lane->loop);
+	return 0;
 }
 
 void nq_packet_settle(lua_State *L, struct nq_cell *cell)

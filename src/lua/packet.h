@@ -127,8 +127,12 @@ extern const luaL_Reg nq_packet_raw[];
 /* hold.c: the verb, its arguments from stack index `first` on. */
 void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first);
 
-/* The packet has got NQ_DELAY and is to be kept; raises, and takes it back, when it cannot be. */
-void nq_packet_delay(lua_State *L, struct nq_cell *cell);
+/*
+ * The packet has got NQ_DELAY and is to be kept: 0, or -errno, which nq_packet_refuse_keeping
+ * raises as "cannot `verb` this packet: ...".
+ */
+int nq_packet_delay(lua_State *L, struct nq_cell *cell);
+int nq_packet_refuse_keeping(lua_State *L, const char *verb, int error);
 
 /* A held packet has got its verdict. */
 void nq_packet_settle(lua_State *L, struct nq_cell *cell);

@@ -206,15 +206,33 @@ static void do_requeue(lua_State *L, struct nq_cell *cell, int first)
 	decide(L, cell->packet, NQ_REQUEUE, &options);
 }
 
+/* Takes back what the options of a verdict have changed. */
+static void restore_options(struct nq_packet *packet, const struct nq_packet *before)
+{
+	packet->send = before->send | (packet->send & NQ_SEND_BYTES);
+	packet->mark = before->mark;
+	packet->send_mark = before->send_mark;
+	packet->priority = before->priority;
+	packet->send_priority = before->send_priority;
+	packet->verdict = NQ_UNDECIDED;
+}
+
 static void do_delay(lua_State *L, struct nq_cell *cell, int first)
 {
+	struct nq_packet *packet = cell->packet;
+	const struct nq_packet before = *packet;
 	struct options options;
+	int error;
 
 	refuse_more(L, first + 1, "delay");
-	cell->packet->delay = nq_arg_seconds(L, first, "delay", "seconds", false);
+	packet->delay = nq_arg_seconds(L, first, "delay", "seconds", false);
 	read_options(L, first + 1, "delay", &options);
-	decide(L, cell->packet, NQ_DELAY, &options);
-	nq_packet_delay(L, cell);
+	decide(L, packet, NQ_DELAY, &options);
+	error = nq_packet_delay(L, cell);
+	if (error) {
+		restore_options(packet, &before);
+		nq_packet_refuse_keeping(L, "delay", error);
+	}
 }
 
 /* A verb as a method: what holds a packet settles it now. */
