@@ -74,7 +74,9 @@ function segments:send(from, at, payload, facts)
   facts = facts or {}
   local pkt = nfqueue.packet(self:bytes(from, at, payload, facts), { gso = facts.gso })
   local fine, reason = self.rw(pkt, facts.content)
-  pkt:accept()
+  if not pkt.verdict then
+    pkt:accept()
+  end
   local went = rewriting.read(pkt.sent)
   local result = {
     fine = fine, reason = reason, at = signed(went.seq - self.iss[from] - 1), flags = to_letters(went.flags),
