@@ -47,7 +47,8 @@ describe("nfqueue", function()
     for _, command in ipairs({ "run", "check" }) do
       local output = run(command .. " --help")
       for _, option in ipairs({ "--max-packets", "--buffer-size", "--copy-range", "--fail-open", "--no-fail-open",
-        "--gso", "--no-gso", "--conntrack", "--uid-gid", "--secctx", "--default", "--on-error" }) do
+        "--gso", "--no-gso", "--conntrack", "--uid-gid", "--secctx", "--default", "--on-error",
+        "--memory-limit" }) do
         assert.matches(option, output, 1, true)
       end
     end

@@ -22,11 +22,13 @@ local KEYS = {
   { "default", "accept", { "accept", "drop" }, { "", "Accept", "modify", "again" } },
   { "on_error", "drop", { "accept", "drop" }, { "", "DROP", "requeue" } },
   { "hold_limit", 30, { 1e-9, 0.5, 30, 1e9 }, { 0, -1, 1e9 + 1, math.huge }, { true, "5", {}, handler } },
+  { "memory_limit", 256 << 20, { 1 << 20, 1 << 40 }, { (1 << 20) - 1, (1 << 40) + 1, -1 } },
   { "loop_mark", 0x6e71, { 0, 0xffffffff }, { -1, 1 << 32 } },
 }
 local EXPECTED = {
   max_packets = "integer from 1 to 65536", buffer_size = "integer from 4096 to 1073741824",
   copy_range = "integer from 0 to 65531", hold_limit = "seconds, more than 0 and at most 1e9,",
+  memory_limit = "integer from 1048576 to 1099511627776",
   loop_mark = "integer from 0 to 4294967295",
   default = '"accept" or "drop"', on_error = '"accept" or "drop"',
 }

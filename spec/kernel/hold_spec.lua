@@ -333,7 +333,7 @@ describe("held packets", function()
         assert.same({ 3, 0, nil }, { pkt.mark, pkt.priority, pkt.verdict })
         pkt:accept()
       end
-    end)
+    end, { memory_limit = 1 << 30 })
     local text = ("x"):rep(65300) -- with all that comes with it more than 64 KiB: a block of 128
     for _ = 1, 2051 do
       udp:send(text)

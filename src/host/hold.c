@@ -17,22 +17,20 @@ static void *moved(const void *pointer, const uint8_t *from, uint8_t *to)
 	return pointer ? to + ((const uint8_t *)pointer - from) : NULL;
 }
 
-/* The packet at hand with the message it lies in, copied into blocks of the record; NULL: no room.
- */
-static struct nq_held *copy_packet(struct nq_loop *loop, struct nq_kept *record)
+/* The packet at hand with the message it lies in, copied into blocks of the record; NULL with
+ * *error: no room. */
+static struct nq_held *copy_packet(struct nq_loop *loop, struct nq_kept *record, int *error)
 {
 	const struct nq_packet *packet = &loop->packet;
 	const uint8_t *message = nq_loop_slot(loop, loop->next - 1);
 	size_t length = nq_loop_slot_length(loop, loop->next - 1);
 	bool replaced = packet->data && packet->data == packet->spare;
-	struct nq_arena *arena = &loop->keep.arena;
-	struct nq_held *held = nq_arena_take(arena, sizeof(*held) + length);
-	uint8_t *room = replaced ? nq_arena_take(arena, NQ_PACKET_MAX) : NULL;
+	struct nq_held *held = nq_keep_take(loop, sizeof(*held) + length, error);
+	uint8_t *room = held && replaced ? nq_keep_take(loop, NQ_PACKET_MAX, error) : NULL;
 	uint8_t *copy;
 
 	if (!held || (replaced && !room)) {
-		nq_arena_give(arena, held);
-		nq_arena_give(arena, room);
+		nq_keep_give(loop, held);
 		return NULL;
 	}
 	copy = (uint8_t *)(held + 1);
@@ -60,13 +58,14 @@ int nq_loop_hold(struct nq_loop *loop, int64_t nanoseconds, enum nq_verdict verd
 		 struct nq_held **held)
 {
 	struct nq_kept *record = nq_keep_new(loop);
+	int error;
 
 	if (!record)
 		return -ENOSPC;
-	*held = copy_packet(loop, record);
+	*held = copy_packet(loop, record, &error);
 	if (!*held) {
 		nq_keep_free(loop, record);
-		return -ENOMEM;
+		return error;
 	}
 	(*held)->owner = owner;
 	record->verdict = (uint8_t)last_verdict(loop, record, verdict);
@@ -97,12 +96,13 @@ const struct nq_settings *nq_held_settings(const struct nq_held *held)
 int nq_held_room(struct nq_packet *packet)
 {
 	struct nq_held *held = (struct nq_held *)packet;
+	int error = 0;
 
 	if (!packet->spare) {
-		packet->spare = nq_arena_take(&held->loop->keep.arena, NQ_PACKET_MAX);
+		packet->spare = nq_keep_take(held->loop, NQ_PACKET_MAX, &error);
 		held->record->room = nq_loop_offset(held->loop, packet->spare);
 	}
-	return packet->spare ? 0 : -ENOMEM;
+	return error;
 }
 
 void nq_held_settle(struct nq_held *held)

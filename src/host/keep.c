@@ -79,10 +79,45 @@ void nq_keep_free(struct nq_loop *loop, struct nq_kept *record)
 {
 	struct nq_keep *keep = &loop->keep;
 
-	nq_arena_give(&keep->arena, nq_loop_place(loop, record->block));
-	nq_arena_give(&keep->arena, nq_loop_place(loop, record->room));
+	nq_keep_give(loop, nq_loop_place(loop, record->block));
+	nq_keep_give(loop, nq_loop_place(loop, record->room));
 	record->next = keep->free;
 	keep->free = (uint32_t)(record - keep->records) + 1;
+}
+
+/* What was taken from the arena since it had `before` in use; or given to it. */
+static void count_copies(struct nq_loop *loop, size_t before)
+{
+	if (loop->budget)
+		nq_budget_take_copy(loop->budget, (int64_t)loop->keep.arena.used - (int64_t)before);
+}
+
+void *nq_keep_take(struct nq_loop *loop, size_t size, int *error)
+{
+	struct nq_arena *arena = &loop->keep.arena;
+	struct nq_budget *budget = loop->budget;
+	size_t before = arena->used;
+	void *block = nq_arena_take(arena, size);
+
+	*error = block ? 0 : -ENOMEM;
+	if (!block || !budget)
+		return block;
+	if (budget->left < (int64_t)(arena->used - before)) {
+		nq_arena_give(arena, block);
+		budget->refused = true;
+		*error = -EDQUOT;
+		return NULL;
+	}
+	count_copies(loop, before);
+	return block;
+}
+
+void nq_keep_give(struct nq_loop *loop, void *block)
+{
+	size_t before = loop->keep.arena.used;
+
+	nq_arena_give(&loop->keep.arena, block);
+	count_copies(loop, before);
 }
 
 void nq_keep_begin(struct nq_loop *loop, struct nq_kept *record, enum nq_kept_kind kind,
@@ -157,11 +192,12 @@ int nq_loop_delay(struct nq_loop *loop)
 		return -ENOSPC;
 	nq_keep_write(loop, record, packet);
 	if (packet->send & NQ_SEND_BYTES) {
-		uint8_t *copy = nq_arena_take(&loop->keep.arena, packet->length);
+		int error;
+		uint8_t *copy = nq_keep_take(loop, packet->length, &error);
 
 		if (!copy) {
 			nq_keep_free(loop, record);
-			return -ENOMEM;
+			return error;
 		}
 		memcpy(copy, packet->data, packet->length);
 		record->block = record->bytes = nq_loop_offset(loop, copy);
@@ -308,6 +344,7 @@ void nq_keep_reset(struct nq_loop *loop)
 {
 	struct nq_keep *keep = &loop->keep;
 	uint32_t used = loop->memory->kept_used;
+	size_t before;
 
 	for (uint32_t i = 0; i < used && i < keep->most; i++) {
 		struct nq_kept *record = &keep->records[i];
@@ -328,5 +365,7 @@ void nq_keep_reset(struct nq_loop *loop)
 	keep->held.count = keep->delayed.count = 0;
 	keep->count = keep->free = keep->settled = 0;
 	nq_alarm_set(&keep->alarm, NQ_NEVER);
+	before = keep->arena.used;
 	nq_arena_reset(&keep->arena);
+	count_copies(loop, before);
 }

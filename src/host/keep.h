@@ -11,6 +11,7 @@
 #define NQ_KEEP_H
 
 #include "host/arena.h"
+#include "host/budget.h"
 #include "host/memory.h"
 #include "host/settings.h"
 #include "host/timer.h"
@@ -41,7 +42,8 @@ struct nq_keep {
 /*
  * Holds the packet at hand for as many nanoseconds, after which it gets `verdict` (NQ_ACCEPT or
  * NQ_DROP; NQ_UNDECIDED: the queue's default). It counts as settled with the loop then, and *held
- * is the packet from here on. -ENOSPC: no record is left; -ENOMEM: no room for the copy.
+ * is the packet from here on. -ENOSPC: no record is left; -ENOMEM: no room for the copy; -EDQUOT:
+ * no room for it in the state's budget.
  */
 int nq_loop_hold(struct nq_loop *loop, int64_t nanoseconds, enum nq_verdict verdict, void *owner,
 		 struct nq_held **held);
@@ -52,7 +54,7 @@ void nq_held_prolong(struct nq_held *held, int64_t nanoseconds, enum nq_verdict 
 /* Of its queue. */
 const struct nq_settings *nq_held_settings(const struct nq_held *held);
 
-/* Gives a kept packet room for content of another length (packet->spare): 0 or -ENOMEM. */
+/* Gives a kept packet room for content of another length (packet->spare): 0, -ENOMEM or -EDQUOT. */
 int nq_held_room(struct nq_packet *packet);
 
 /*

@@ -71,6 +71,7 @@ struct nq_loop {
 	const struct nq_loop_calls *calls;
 	void *context;
 	struct nq_timers *timers; /* of whoever is behind the calls; NULL: none */
+	struct nq_budget *budget; /* theirs too: copies are counted in it; NULL: they are not */
 	struct nq_keep keep;
 	int64_t now;   /* of this batch; 0: nobody has asked */
 	bool stepping; /* what is decided leaves at the end of the step */

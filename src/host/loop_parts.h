@@ -75,6 +75,11 @@ static inline void *nq_loop_place(const struct nq_loop *loop, uint64_t offset)
 struct nq_kept *nq_keep_new(struct nq_loop *loop);
 void nq_keep_free(struct nq_loop *loop, struct nq_kept *record);
 
+/* A block for a copy, counted in the budget; NULL with -ENOMEM or -EDQUOT. And its end (NULL does
+ * nothing). */
+void *nq_keep_take(struct nq_loop *loop, size_t size, int *error);
+void nq_keep_give(struct nq_loop *loop, void *block);
+
 /* It is whole: from here on it waits. */
 void nq_keep_begin(struct nq_loop *loop, struct nq_kept *record, enum nq_kept_kind kind,
 		   int64_t due);

@@ -22,6 +22,7 @@ struct nq_settings {
 		*filter; /* what does not match is accepted unseen; NULL: all is judged */
 	enum nq_verdict
 		default_verdict;  /* NQ_ACCEPT or NQ_DROP: the handler returned without deciding */
+	int64_t memory_limit;	  /* bytes of the state, and of copies of packets */
 	int64_t hold_limit;	  /* nanoseconds: how long a packet is held unless told otherwise */
 	enum nq_verdict on_error; /* NQ_ACCEPT or NQ_DROP: the handler raised, or its worker died */
 };

@@ -12,7 +12,7 @@ enum kind { INTEGER, BOOLEAN, VERDICT, FILTER, SECONDS };
 static const struct key {
 	const char *name;
 	enum kind kind;
-	uint32_t least, most; /* INTEGER */
+	uint64_t least, most; /* INTEGER */
 	uint64_t initial;
 	uint32_t flag; /* BOOLEAN: NQ_FLAG_* */
 } keys[NQ_KEY_COUNT] = {
@@ -26,6 +26,7 @@ static const struct key {
 	[NQ_KEY_SECCTX] = {"secctx", BOOLEAN, 0, 1, 0, NQ_FLAG_SECCTX},
 	[NQ_KEY_DEFAULT] = {"default", VERDICT, 0, 0, NQ_ACCEPT, 0},
 	[NQ_KEY_ON_ERROR] = {"on_error", VERDICT, 0, 0, NQ_DROP, 0},
+	[NQ_KEY_MEMORY_LIMIT] = {"memory_limit", INTEGER, 1 << 20, 1ULL << 40, 256 << 20, 0},
 	[NQ_KEY_HOLD_LIMIT] = {"hold_limit", SECONDS, 0, 0, 30 * NQ_SECOND, 0},
 	[NQ_KEY_LOOP_MARK] = {"loop_mark", INTEGER, 0, UINT32_MAX, NQ_LOOP_MARK, 0},
 	[NQ_KEY_FILTER] = {"filter", FILTER, 0, 0, 0, 0},
@@ -61,7 +62,8 @@ static uint64_t read_value(lua_State *L, const struct key *key, const char *func
 
 	switch (key->kind) {
 	case INTEGER:
-		return (uint64_t)nq_arg_integer(L, -1, function, key->name, key->least, key->most);
+		return (uint64_t)nq_arg_integer(L, -1, function, key->name, (lua_Integer)key->least,
+						(lua_Integer)key->most);
 	case SECONDS:
 		return (uint64_t)nq_arg_seconds(L, -1, function, key->name, true);
 	case BOOLEAN:
@@ -131,9 +133,18 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 	}
 	settings->buffer_size = (uint32_t)values[NQ_KEY_BUFFER_SIZE];
 	settings->loop_mark = (uint32_t)values[NQ_KEY_LOOP_MARK];
+	settings->memory_limit = (int64_t)values[NQ_KEY_MEMORY_LIMIT];
 	settings->hold_limit = (int64_t)values[NQ_KEY_HOLD_LIMIT];
 	settings->default_verdict = (enum nq_verdict)values[NQ_KEY_DEFAULT];
 	settings->on_error = (enum nq_verdict)values[NQ_KEY_ON_ERROR];
+}
+
+int64_t nq_config_memory_limit(const struct nq_config_layer *layer)
+{
+	uint64_t limit = layer->set & 1u << NQ_KEY_MEMORY_LIMIT ? layer->values[NQ_KEY_MEMORY_LIMIT]
+								: keys[NQ_KEY_MEMORY_LIMIT].initial;
+
+	return (int64_t)limit;
 }
 
 void nq_config_push(lua_State *L, const struct nq_settings *settings)
@@ -155,6 +166,8 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 	lua_setfield(L, -2, "default");
 	lua_pushstring(L, nq_verdict_name(settings->on_error));
 	lua_setfield(L, -2, "on_error");
+	lua_pushinteger(L, settings->memory_limit);
+	lua_setfield(L, -2, "memory_limit");
 	lua_pushnumber(L, (lua_Number)settings->hold_limit / (lua_Number)NQ_SECOND);
 	lua_setfield(L, -2, "hold_limit");
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
@@ -177,9 +190,9 @@ int nq_config_keys(lua_State *L)
 		lua_pushstring(L, kinds[keys[i].kind]);
 		lua_setfield(L, -2, "kind");
 		if (keys[i].kind == INTEGER) {
-			lua_pushinteger(L, keys[i].least);
+			lua_pushinteger(L, (lua_Integer)keys[i].least);
 			lua_setfield(L, -2, "least");
-			lua_pushinteger(L, keys[i].most);
+			lua_pushinteger(L, (lua_Integer)keys[i].most);
 			lua_setfield(L, -2, "most");
 			lua_pushinteger(L, (lua_Integer)keys[i].initial);
 		} else if (keys[i].kind == BOOLEAN) {

@@ -51,6 +51,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	struct nq_settings *settings;
 	void **owners;
 	struct nq_lua_lane lane = {.L = L};
+	int64_t limit = INT64_MAX, used;
 
 	if (count == 0)
 		nq_arg_error(L, 1, function, "queue", "queue");
@@ -64,10 +65,20 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 			luaL_error(L, "queue %d is collected", queue->number);
 		if (queue->loop)
 			luaL_error(L, "queue %d is already running", queue->number);
+		/* Their state is one: the least holds. */
+		if (queue->settings.memory_limit < limit)
+			limit = queue->settings.memory_limit;
 		for (unsigned k = 0; k < i; k++) {
 			if (nq_queue_check(L, (int)k + 1, function)->number == queue->number)
 				luaL_error(L, "queue %d is given twice", queue->number);
 		}
+	}
+	used = nq_allocator_used(L);
+	if (used > limit) {
+		nq_fail(failure, 78, ENOMEM,
+			"this state uses %lld bytes already: memory_limit (%lld bytes) is too low",
+			(long long)used, (long long)limit);
+		return NULL;
 	}
 	nq_lane_init(L, &lane);
 	/* From here to the end nothing raises. Scratch for the loop's making: one block, freed
@@ -85,6 +96,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	numbers = (uint16_t *)(owners + count);
 	engine->lane = lane;
 	engine->lane.cell->lane = &engine->lane;
+	nq_allocator_limit(&engine->lane.allocator, limit);
 	engine->lane.interruptible = nq_lua_can_interrupt();
 	engine->state = lane.state;
 	engine->socket = -1;
@@ -115,6 +127,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 		nq_fail(failure, 1, errno, "cannot make the queue's loop: %s", strerror(errno));
 		goto out;
 	}
+	engine->loop->budget = &engine->lane.allocator.budget;
 	engine->loop->raw = nq_send_sockets(lane.state);
 	lane.state->loop_mark = settings[0].loop_mark;
 	for (unsigned i = 0; i < count; i++) {
@@ -142,7 +155,9 @@ static int call_open(lua_State *L, struct nq_engine *engine)
 	engine->lane.judging = true;
 	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
+		nq_allocator_enter(L, &engine->lane.allocator);
 		status = nq_script_call_hook(L, engine->queues[i]->script.open);
+		nq_allocator_leave(L, &engine->lane.allocator);
 		engine->opened += status == LUA_OK;
 	}
 	engine->lane.judging = false;
@@ -150,8 +165,21 @@ static int call_open(lua_State *L, struct nq_engine *engine)
 	return status == LUA_OK ? 0 : -1;
 }
 
+/* The message on the stack, with its reason. */
+static void push_reason(lua_State *L, struct nq_engine *engine)
+{
+	const char *message = lua_tostring(L, -1);
+	char reason[NQ_ALLOCATOR_REASON];
+
+	if (*nq_allocator_reason(&engine->lane.allocator, message, reason))
+		lua_pushfstring(L, "%s%s", reason, message);
+}
+
 static void call_close(lua_State *L, struct nq_engine *engine)
 {
+	char reason[NQ_ALLOCATOR_REASON];
+	int status;
+
 	engine->lane.judging = true;
 	for (unsigned i = 0; i < engine->opened; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
@@ -159,8 +187,15 @@ static void call_close(lua_State *L, struct nq_engine *engine)
 			lua_pop(L, 1); /* being collected: its hook has nothing to be called with */
 			continue;
 		}
-		if (nq_script_call_hook(L, engine->queues[i]->script.close) != LUA_OK) {
-			nq_log(NQ_LOG_ERROR, "close failed: %s", lua_tostring(L, -1));
+		nq_allocator_enter(L, &engine->lane.allocator);
+		status = nq_script_call_hook(L, engine->queues[i]->script.close);
+		nq_allocator_leave(L, &engine->lane.allocator);
+		if (status != LUA_OK) {
+			const char *message = lua_tostring(L, -1);
+
+			nq_log(NQ_LOG_ERROR, "close failed: %s%s",
+			       nq_allocator_reason(&engine->lane.allocator, message, reason),
+			       message);
 			lua_pop(L, 1);
 		}
 	}
@@ -191,6 +226,7 @@ struct nq_engine *nq_engine_begin(lua_State *L, unsigned count, const char *func
 		return NULL;
 	}
 	if (call_open(L, engine) != 0) {
+		push_reason(L, engine);
 		call_close(L, engine);
 		nq_engine_free(engine);
 		lua_error(L);

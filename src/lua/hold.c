@@ -9,8 +9,11 @@
 #include "lua/load.h"
 #include "lua/packet.h"
 
-int nq_packet_refuse_keeping(lua_State *L, const char *verb, int error)
+int nq_packet_refuse_keeping(lua_State *L, const struct nq_cell *cell, const char *verb, int error)
 {
+	if (error == -EDQUOT)
+		return luaL_error(L, "cannot %s this packet: memory_limit (%I bytes) is reached",
+				  verb, (LUAI_UACINT)cell->lane->allocator.budget.limit);
 	return luaL_error(L, "cannot %s this packet: %s", verb,
 			  error == -ENOSPC ? "too many are held or delayed"
 					   : "the memory for copies is used up");
@@ -43,7 +46,7 @@ static void hold_at_hand(lua_State *L, struct nq_cell *cell, int64_t nanoseconds
 
 	if (error) {
 		nq_cell_free(fresh, &lane->state->unused);
-		nq_packet_refuse_keeping(L, "hold", error);
+		nq_packet_refuse_keeping(L, cell, "hold", error);
 		return; /* not reached */
 	}
 	cell->packet = &held->packet;

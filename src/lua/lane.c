@@ -15,6 +15,7 @@ static int state_gc(lua_State *L)
 {
 	struct nq_state *state = lua_touserdata(L, 1);
 
+	nq_allocator_strip(L);
 	if (state->raw == &state->own_raw)
 		nq_raw_close(&state->own_raw);
 	state->raw = NULL;
@@ -129,19 +130,21 @@ static int judge_batch(lua_State *L)
 	return 0;
 }
 
-static void report_failure(struct nq_lua_failures *failures, const char *what, const char *message)
+static void report_failure(struct nq_lua_failures *failures, const char *what, const char *reason,
+			   const char *message)
 {
 	uint64_t suppressed;
 
 	failures->count++;
 	if (failures->count == 1) {
 		failures->reported = 1;
-		nq_log(NQ_LOG_ERROR, "%s failed: %s", what, message);
+		nq_log(NQ_LOG_ERROR, "%s failed: %s%s", what, reason, message);
 	} else if (nq_log_allow(&failures->limit, 1, &suppressed)) {
 		/* One line: the traceback was shown the first time. */
-		nq_log(NQ_LOG_ERROR, "%s failed %llu more times, %llu in all; last: %.*s", what,
+		nq_log(NQ_LOG_ERROR, "%s failed %llu more times, %llu in all; last: %s%.*s", what,
 		       (unsigned long long)(failures->count - failures->reported),
-		       (unsigned long long)failures->count, (int)strcspn(message, "\n"), message);
+		       (unsigned long long)failures->count, reason, (int)strcspn(message, "\n"),
+		       message);
 		failures->reported = failures->count;
 	}
 }
@@ -151,10 +154,12 @@ static void handle_failure(struct nq_lua_lane *lane, struct nq_loop *loop,
 			   struct nq_lua_failures *failures, const char *what)
 {
 	const char *message = lua_tostring(lane->L, -1);
+	char reason[NQ_ALLOCATOR_REASON];
 
 	if (!message)
 		message = "(error without a message)";
-	report_failure(failures, what, message);
+	report_failure(failures, what, nq_allocator_reason(&lane->allocator, message, reason),
+		       message);
 	if (nq_lua_interrupted(lane) && strstr(message, "interrupted!")) {
 		lane->interrupted = true;
 		nq_loop_stop(loop);
@@ -183,6 +188,7 @@ static void judge(void *context, struct nq_loop *loop)
 	struct nq_lua_lane *lane = context;
 	lua_State *L = lane->L;
 	bool was_judging = lane->judging;
+	int status;
 
 	if (!L || !lua_checkstack(L, LUA_MINSTACK)) {
 		while (nq_loop_next(loop))
@@ -195,12 +201,15 @@ static void judge(void *context, struct nq_loop *loop)
 	lua_pushlightuserdata(L, loop);
 	lane->loop = loop;
 	lane->judging = true;
-	if (lua_pcall(L, 2, 0, -4) == LUA_OK) {
-		lane->judging = was_judging;
+	nq_allocator_enter(L, &lane->allocator);
+	status = lua_pcall(L, 2, 0, -4);
+	nq_allocator_leave(L, &lane->allocator);
+	lane->judging = was_judging;
+	if (status == LUA_OK) {
+		nq_allocator_collect(L, &lane->allocator);
 		lua_pop(L, 1);
 		return;
 	}
-	lane->judging = was_judging;
 	nq_cell_end(lane->cell);
 	end_settled(lane);
 	handle_failure(lane, loop, &lane->handlers, "handler");
@@ -213,6 +222,7 @@ static void judge(void *context, struct nq_loop *loop)
 	} else {
 		nq_loop_settle_error(loop);
 	}
+	nq_allocator_collect(L, &lane->allocator);
 }
 
 static void tick(void *context, struct nq_loop *loop)
@@ -229,10 +239,13 @@ static void tick(void *context, struct nq_loop *loop)
 	lane->loop = loop;
 	lane->judging = true;
 	while (status >= 0 && !__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE)) {
+		nq_allocator_enter(lane->L, &lane->allocator);
 		status = nq_timer_run(lane->L, time, now, before);
+		nq_allocator_leave(lane->L, &lane->allocator);
 		end_settled(lane);
 		if (status > 0)
 			handle_failure(lane, loop, &lane->timers, "timer");
+		nq_allocator_collect(lane->L, &lane->allocator);
 	}
 	lane->judging = was_judging;
 }

@@ -12,6 +12,7 @@
 
 #include "host/log.h"
 #include "host/loop.h"
+#include "lua/allocator.h"
 #include "lua/packet.h"
 #include "lua/script.h"
 #include "lua/timer.h"
@@ -59,6 +60,7 @@ struct nq_lua_lane {
 	bool interruptible; /* in the host's own state: the stock interpreter's Ctrl-C may come */
 	bool interrupted;   /* it reached a handler */
 	struct nq_lua_failures handlers, timers;
+	struct nq_allocator allocator;
 };
 
 /* nq_loop_queue.owner: how the lane finds a queue's handler and the object passed to it. */

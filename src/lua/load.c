@@ -23,6 +23,18 @@ struct nq_loaded *nq_loaded_check(lua_State *L, const char *method)
 	return handler;
 }
 
+/* The message at the top, before it what it says of memory_limit. */
+void nq_loaded_explain(lua_State *L, const struct nq_loaded *handler)
+{
+	const char *message = lua_tostring(L, -1);
+	char reason[NQ_ALLOCATOR_REASON];
+
+	if (*nq_allocator_reason(&handler->allocator, message, reason)) {
+		lua_pushfstring(L, "%s%s", reason, message);
+		lua_remove(L, -2);
+	}
+}
+
 /* Under pcall: 1 the handler's function, 2 the packet, 3 the queue, 4 the default (integer). */
 static int apply(lua_State *L)
 {
@@ -102,6 +114,9 @@ static int handler_call(lua_State *L)
 		memcpy(packet->data, lua_tostring(L, 3), packet->length);
 		packet->verdict = handler->settings.on_error;
 	}
+	if (status != LUA_OK)
+		nq_loaded_explain(L, handler);
+	nq_allocator_collect(L, &handler->allocator);
 	lua_pushstring(L, made->cell.held ? "hold" : nq_verdict_name(packet->verdict));
 	if (status == LUA_OK)
 		return 1;
@@ -129,8 +144,10 @@ static int handler_close(lua_State *L)
 	status = nq_script_call_hook(L, handler->script.close);
 	nq_flows_end(L);
 	nq_loaded_leave(L, outer);
-	if (status != LUA_OK)
+	if (status != LUA_OK) {
+		nq_loaded_explain(L, handler);
 		return lua_error(L);
+	}
 	return 0;
 }
 
@@ -196,8 +213,8 @@ void nq_load_register(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
 }
 
-/* Pushes a handler without a script. */
-static struct nq_loaded *push_handler(lua_State *L)
+/* Pushes a handler without a script. Its memory is what the state's grows by from here on. */
+static struct nq_loaded *push_handler(lua_State *L, const struct nq_config_layer *given)
 {
 	struct nq_loaded *handler = lua_newuserdatauv(L, sizeof(*handler), 1);
 
@@ -210,6 +227,8 @@ static struct nq_loaded *push_handler(lua_State *L)
 	lua_setmetatable(L, -2);
 	lua_newtable(L);
 	handler->sent = luaL_ref(L, LUA_REGISTRYINDEX);
+	handler->allocator.base = nq_allocator_used(L);
+	nq_allocator_limit(&handler->allocator, nq_config_memory_limit(given));
 	return handler;
 }
 
@@ -226,6 +245,7 @@ static int open_handler(lua_State *L, int index, struct nq_loaded *handler,
 
 	nq_config_settle((const struct nq_config_layer *[]){&handler->script.config, given}, 2,
 			 &handler->settings);
+	nq_allocator_limit(&handler->allocator, handler->settings.memory_limit);
 	queue = nq_queue_push(L, 0, &handler->script, &handler->settings);
 	queue->threaded = queue->released = true; /* the references are the handler's */
 	lua_pushvalue(L, -1);
@@ -233,6 +253,8 @@ static int open_handler(lua_State *L, int index, struct nq_loaded *handler,
 	outer = nq_loaded_enter(L, handler);
 	status = nq_script_call_hook(L, handler->script.open);
 	nq_loaded_leave(L, outer);
+	if (status != LUA_OK)
+		nq_loaded_explain(L, handler);
 	return status;
 }
 
@@ -248,12 +270,14 @@ int nq_load(lua_State *L)
 		nq_arg_table(L, 2, "load", "args");
 	lua_settop(L, 3);
 	nq_config_read(L, 3, "load", &given);
-	handler = push_handler(L);
+	handler = push_handler(L, &given);
 	outer = nq_loaded_enter(L, handler);
 	status = nq_script_load(L, path, lua_isnil(L, 2) ? 0 : 2, &handler->script, &failure);
 	nq_loaded_leave(L, outer);
 	if (status != 0) {
-		nq_push_failure(L, failure.error, failure.message);
+		lua_pushstring(L, failure.message);
+		nq_loaded_explain(L, handler);
+		nq_push_failure(L, failure.error, lua_tostring(L, -1));
 		lua_pushinteger(L, failure.status);
 		return 4;
 	}
@@ -274,7 +298,7 @@ int nq_wrap(lua_State *L)
 	struct nq_loaded *handler;
 
 	lua_settop(L, 2);
-	handler = push_handler(L);
+	handler = push_handler(L, &none);
 	lua_pushvalue(L, 1);
 	nq_script_take(L, 4, function, &handler->script); /* which leaves nothing above it */
 	lua_settop(L, 3);

@@ -1,5 +1,8 @@
 /*
  * load.h - a handler script in this state, without a kernel: for specs, check and replay.
+ *
+ * memory_limit is of what the state grows by from the moment the handler is loaded: what was there
+ * is the host's. It holds while the script runs.
  */
 #ifndef NQ_LUA_LOAD_H
 #define NQ_LUA_LOAD_H

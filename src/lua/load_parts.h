@@ -24,6 +24,7 @@ struct nq_loaded {
 	struct nq_lua_time time;
 	struct nq_timers delayed, held; /* packets, on the same clock */
 	struct nq_loaded_call call;
+	struct nq_allocator allocator;
 	int sent; /* registry reference: the list of what it sent */
 	bool closed;
 	bool advancing;
@@ -35,6 +36,9 @@ struct nq_loaded *nq_loaded_check(lua_State *L, const char *method);
 /* Around every call into its script: its clock is the present one. */
 struct nq_loaded *nq_loaded_enter(lua_State *L, struct nq_loaded *loaded);
 void nq_loaded_leave(lua_State *L, struct nq_loaded *outer);
+
+/* Puts before the message at the top of the stack what it says of memory_limit. */
+void nq_loaded_explain(lua_State *L, const struct nq_loaded *loaded);
 
 /* Makes room to keep one more packet: false for want of memory. */
 bool nq_loaded_reserve(struct nq_loaded *loaded);

@@ -31,6 +31,7 @@ struct nq_loaded *nq_loaded_enter(lua_State *L, struct nq_loaded *loaded)
 
 	state->loaded = loaded;
 	state->time = &loaded->time;
+	nq_allocator_enter(L, &loaded->allocator);
 	return outer;
 }
 
@@ -38,6 +39,7 @@ void nq_loaded_leave(lua_State *L, struct nq_loaded *outer)
 {
 	struct nq_state *state = nq_state_get(L);
 
+	nq_allocator_leave(L, &state->loaded->allocator);
 	state->loaded = outer;
 	state->time = outer ? &outer->time : &state->real;
 }
@@ -238,6 +240,7 @@ int nq_loaded_advance(lua_State *L)
 		endless = loaded->time.timers.order - before > AT_ONCE_MOST;
 		if (status == LUA_OK)
 			continue;
+		nq_loaded_explain(L, loaded);
 		if (failed)
 			lua_pop(L, 1); /* 2 is the first */
 		failed = true;
@@ -280,6 +283,9 @@ void nq_loaded_clear(lua_State *L, struct nq_loaded *loaded)
 	forget(L, &loaded->delayed);
 	forget(L, &loaded->held);
 	nq_timer_clear(L, &loaded->time);
-	if (state->loaded == loaded)
+	/* Only while the state is being closed, from inside it. */
+	if (state->loaded == loaded) {
+		nq_allocator_strip(L);
 		nq_loaded_leave(L, NULL);
+	}
 }

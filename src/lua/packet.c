@@ -1,5 +1,6 @@
 #include "lua/packet.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <string.h>
 
@@ -70,8 +71,12 @@ void nq_packet_room(lua_State *L, struct nq_packet *packet)
 	if (packet->spare)
 		return;
 	if (packet->kept) {
-		if (nq_held_room(packet) != 0)
-			nq_packet_refuse(L, "the memory for copies of held packets is used up");
+		int error = nq_held_room(packet);
+
+		if (error)
+			nq_packet_refuse(L, error == -EDQUOT ? "memory_limit is reached"
+							     : "the memory for copies of held "
+							       "packets is used up");
 		return;
 	}
 	for (int i = 1; i <= lua_gettop(L); i++) {

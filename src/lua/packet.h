@@ -132,7 +132,7 @@ void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first);
  * raises as "cannot `verb` this packet: ...".
  */
 int nq_packet_delay(lua_State *L, struct nq_cell *cell);
-int nq_packet_refuse_keeping(lua_State *L, const char *verb, int error);
+int nq_packet_refuse_keeping(lua_State *L, const struct nq_cell *cell, const char *verb, int error);
 
 /* A held packet has got its verdict. */
 void nq_packet_settle(lua_State *L, struct nq_cell *cell);

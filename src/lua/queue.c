@@ -268,8 +268,8 @@ delayed held expired undecided errors truncated refused lost injected` of this q
 counts messages: a run of equal verdicts is one; `injected` what its handler sent; a delayed packet
 counts as nothing else, a held one also as what it got, and as `expired` when nobody settled it),
 `kept`: packets held or delayed at present, `enobufs` of its socket, `workers_lost` of the process,
-`memory` of the Lua state in bytes; and while it is bound and /proc can be read
-`kernel_queue_dropped kernel_user_dropped waiting`.
+`memory` of the Lua state and of its copies of held and delayed packets, in bytes; and while it is
+bound and /proc can be read `kernel_queue_dropped kernel_user_dropped waiting`.
 @function queue:stats
 @treturn table
 */
@@ -280,7 +280,7 @@ static int queue_stats(lua_State *L)
 	struct nq_counters present;
 	struct nq_proc_queue kernel = {0};
 	uint64_t enobufs = queue->past_enobufs;
-	uint64_t workers_lost = 0, kept = 0;
+	uint64_t workers_lost = 0, kept = 0, copies = 0;
 	bool known = false;
 
 	if (queue->loop) {
@@ -290,6 +290,7 @@ static int queue_stats(lua_State *L)
 		enobufs += queue->loop->memory->enobufs;
 		workers_lost = queue->memory->workers_lost;
 		kept = queue->loop->queues[queue->position].kept;
+		copies = queue->loop->keep.arena.used;
 	}
 	lua_createtable(L, 0, 26);
 	push_counter(L, "packets", counters.packets);
@@ -312,8 +313,7 @@ static int queue_stats(lua_State *L)
 	push_counter(L, "injected", counters.injected);
 	push_counter(L, "enobufs", enobufs);
 	push_counter(L, "workers_lost", workers_lost);
-	push_counter(L, "memory",
-		     (uint64_t)lua_gc(L, LUA_GCCOUNT) * 1024 + (uint64_t)lua_gc(L, LUA_GCCOUNTB));
+	push_counter(L, "memory", (uint64_t)nq_allocator_used(L) + copies);
 	if (known) {
 		push_counter(L, "kernel_queue_dropped", kernel.queue_dropped);
 		push_counter(L, "kernel_user_dropped", kernel.user_dropped);

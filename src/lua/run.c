@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -240,22 +241,38 @@ static int load_state(lua_State *L)
 		lane->owners[i] = &queue->owner;
 		(void)luaL_ref(L, LUA_REGISTRYINDEX); /* for the life of the state */
 	}
+	/* All have the same. What is in use already may be more: the next allocation tells. */
+	nq_allocator_limit(&state->lane.allocator, lane->settings[0].memory_limit);
 	nq_lane_init(L, &state->lane);
 	lane->timers = &state->lane.state->real.timers;
 	return 0;
 }
 
+/* A failure for want of memory says whose limit it was. */
+static void add_reason(struct thread_state *state, struct nq_failure *failure)
+{
+	char reason[NQ_ALLOCATOR_REASON];
+	struct nq_failure bare = *failure;
+
+	if (*nq_allocator_reason(&state->lane.allocator, bare.message, reason))
+		snprintf(failure->message, sizeof(failure->message), "%s%.1900s", reason,
+			 bare.message);
+}
+
 static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 {
+	const struct plan *plan = lane->context;
 	struct thread_state *state = calloc(1, sizeof(*state));
 
 	lane->state = state;
 	if (state)
 		state->queues = calloc(lane->queue_count, sizeof(struct nq_queue *));
 	if (state)
-		state->L = luaL_newstate();
+		state->L = nq_allocator_state(&state->lane.allocator);
 	if (!state || !state->queues || !state->L)
 		return nq_fail(failure, 1, ENOMEM, "not enough memory for a Lua state");
+	/* The script's own is not known before it has run. */
+	nq_allocator_limit(&state->lane.allocator, nq_config_memory_limit(&plan->config));
 	lua_pushcfunction(state->L, nq_script_traceback);
 	lua_pushcfunction(state->L, load_state);
 	lua_pushlightuserdata(state->L, lane);
@@ -264,6 +281,8 @@ static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 		nq_fail(failure, 1, ENOMEM, "cannot prepare a Lua state: %s",
 			lua_tostring(state->L, -1));
 	lua_settop(state->L, 0);
+	if (failure->status)
+		add_reason(state, failure);
 	return -failure->error;
 }
 
@@ -274,6 +293,7 @@ static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 	lua_State *L = state->L;
 
 	lane->loop->raw = plan->raw;
+	lane->loop->budget = &state->lane.allocator.budget;
 	nq_state_get(L)->active = lane->loop;
 	nq_state_get(L)->loop_mark = lane->settings[0].loop_mark;
 	for (unsigned i = 0; i < lane->queue_count; i++) {
@@ -285,6 +305,7 @@ static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 		if (nq_script_call_hook(L, queue->script.open) != LUA_OK) {
 			nq_fail(failure, 65, EINVAL, "open of the script failed: %s",
 				lua_tostring(L, -1));
+			add_reason(state, failure);
 			lua_pop(L, 1);
 			return -EINVAL;
 		}
@@ -300,7 +321,12 @@ static void close_lane(struct nq_worker_lane *lane)
 	for (unsigned i = 0; i < lane->queue_count; i++) {
 		nq_queue_push_object(L, state->queues[i]);
 		if (nq_script_call_hook(L, state->queues[i]->script.close) != LUA_OK) {
-			nq_log(NQ_LOG_ERROR, "close of the script failed: %s", lua_tostring(L, -1));
+			char reason[NQ_ALLOCATOR_REASON];
+			const char *message = lua_tostring(L, -1);
+
+			nq_log(NQ_LOG_ERROR, "close of the script failed: %s%s",
+			       nq_allocator_reason(&state->lane.allocator, message, reason),
+			       message);
 			lua_pop(L, 1);
 		}
 	}
@@ -313,6 +339,8 @@ static void unload_lane(struct nq_worker_lane *lane)
 
 	if (!state)
 		return;
+	if (lane->loop)
+		lane->loop->budget = NULL;
 	if (state->L)
 		lua_close(state->L);
 	free(state->queues);

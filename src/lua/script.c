@@ -158,6 +158,19 @@ static int check_file(const char *path, struct nq_failure *failure)
 	return 0;
 }
 
+/* Under pcall: 1 the path (light), 2 the arguments or nil. Returns the chunk, and a table. */
+static int compile(lua_State *L)
+{
+	/* Text only: crafted bytecode can crash the interpreter. */
+	if (luaL_loadfilex(L, lua_touserdata(L, 1), "t") != LUA_OK)
+		return lua_error(L);
+	if (lua_isnil(L, 2))
+		lua_newtable(L);
+	else
+		lua_pushvalue(L, 2);
+	return 2;
+}
+
 int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_script *script,
 		   struct nq_failure *failure)
 {
@@ -169,16 +182,17 @@ int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_scri
 	if (arguments)
 		arguments = lua_absindex(L, arguments);
 	lua_pushcfunction(L, nq_script_traceback);
-	/* Text only: crafted bytecode can crash the interpreter. */
-	if (luaL_loadfilex(L, path, "t") != LUA_OK) {
+	lua_pushcfunction(L, compile);
+	lua_pushlightuserdata(L, (void *)path);
+	if (arguments)
+		lua_pushvalue(L, arguments);
+	else
+		lua_pushnil(L);
+	if (lua_pcall(L, 2, 2, 0) != LUA_OK) {
 		nq_fail(failure, 65, EINVAL, "script %s does not compile: %s", path,
 			lua_tostring(L, -1));
 		goto out;
 	}
-	if (arguments)
-		lua_pushvalue(L, arguments);
-	else
-		lua_newtable(L);
 	if (lua_pcall(L, 1, 1, top + 1) != LUA_OK) {
 		nq_fail(failure, 65, EINVAL, "script %s failed while loading: %s", path,
 			lua_tostring(L, -1));

@@ -26,7 +26,7 @@ void nq_script_release(lua_State *L, struct nq_script *script);
 /*
  * Loads the file and runs its chunk with the table of arguments at `arguments` (0: an empty one).
  * 0, or -errno with *failure: 66 no such file, 65 a script that fails or returns no handler, 78 a
- * wrong configuration in it. Does not raise, but for want of memory before the script is entered.
+ * wrong configuration in it. Does not raise.
  */
 int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_script *script,
 		   struct nq_failure *failure);

@@ -231,7 +231,7 @@ static void do_delay(lua_State *L, struct nq_cell *cell, int first)
 	error = nq_packet_delay(L, cell);
 	if (error) {
 		restore_options(packet, &before);
-		nq_packet_refuse_keeping(L, "delay", error);
+		nq_packet_refuse_keeping(L, cell, "delay", error);
 	}
 }
 
@@ -315,7 +315,8 @@ Those of equal times leave in order. Without edits nothing is copied. It fills t
 @tparam number seconds from the time it was received, 0 or more
 @tparam[opt] table opts as for accept
 @raise `cannot delay this packet: ...` when 65,536 packets a queue (262,144 a thread) are held or
-delayed, or the 256 MiB a thread has for copies of edited and held ones are used up
+delayed, `memory_limit` is reached, or the 256 MiB a thread has for copies of edited and held ones
+are used up
 */
 static int packet_delay(lua_State *L)
 {
