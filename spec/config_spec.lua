@@ -23,6 +23,7 @@ local KEYS = {
   { "on_error", "drop", { "accept", "drop" }, { "", "DROP", "requeue" } },
   { "hold_limit", 30, { 1e-9, 0.5, 30, 1e9 }, { 0, -1, 1e9 + 1, math.huge }, { true, "5", {}, handler } },
   { "memory_limit", 256 << 20, { 1 << 20, 1 << 40 }, { (1 << 20) - 1, (1 << 40) + 1, -1 } },
+  { "sandbox", false, { false } }, -- true: spec/sandbox_spec.lua
   { "loop_mark", 0x6e71, { 0, 0xffffffff }, { -1, 1 << 32 } },
 }
 local EXPECTED = {

@@ -29,6 +29,7 @@ static const struct key {
 	[NQ_KEY_MEMORY_LIMIT] = {"memory_limit", INTEGER, 1 << 20, 1ULL << 40, 256 << 20, 0},
 	[NQ_KEY_HOLD_LIMIT] = {"hold_limit", SECONDS, 0, 0, 30 * NQ_SECOND, 0},
 	[NQ_KEY_LOOP_MARK] = {"loop_mark", INTEGER, 0, UINT32_MAX, NQ_LOOP_MARK, 0},
+	[NQ_KEY_SANDBOX] = {"sandbox", BOOLEAN, 0, 1, 0, 0},
 	[NQ_KEY_FILTER] = {"filter", FILTER, 0, 0, 0, 0},
 };
 
@@ -136,6 +137,7 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 	settings->memory_limit = (int64_t)values[NQ_KEY_MEMORY_LIMIT];
 	settings->hold_limit = (int64_t)values[NQ_KEY_HOLD_LIMIT];
 	settings->default_verdict = (enum nq_verdict)values[NQ_KEY_DEFAULT];
+	settings->sandbox = values[NQ_KEY_SANDBOX] != 0;
 	settings->on_error = (enum nq_verdict)values[NQ_KEY_ON_ERROR];
 }
 
@@ -173,7 +175,9 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 	for (int i = 0; i < NQ_KEY_COUNT; i++) {
 		if (keys[i].kind != BOOLEAN)
 			continue;
-		lua_pushboolean(L, (settings->kernel.flags & keys[i].flag) != 0);
+		lua_pushboolean(L, i == NQ_KEY_SANDBOX
+					   ? settings->sandbox
+					   : (settings->kernel.flags & keys[i].flag) != 0);
 		lua_setfield(L, -2, keys[i].name);
 	}
 }

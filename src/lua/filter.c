@@ -7,6 +7,7 @@
 #include "lua/args.h"
 #include "lua/lane.h"
 #include "lua/packet.h"
+#include "lua/sandbox.h"
 
 static const char metatable_key, kept_key;
 
@@ -29,6 +30,7 @@ static struct nq_filter_object *push_filter(lua_State *L, int index, const char 
 	if (strlen(expression) != length)
 		luaL_error(L, "bad argument '%s' to '%s' (it contains a zero byte)", name,
 			   function);
+	nq_sandbox_check_filter(L, expression, function, name);
 	if (!nq_pcap_available())
 		return NULL;
 	object = lua_newuserdatauv(L, sizeof(*object), 0);

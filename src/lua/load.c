@@ -7,6 +7,7 @@
 #include "lua/flows.h"
 #include "lua/load_parts.h"
 #include "lua/queue.h"
+#include "lua/sandbox.h"
 
 static const char metatable_key;
 
@@ -270,6 +271,7 @@ int nq_load(lua_State *L)
 		nq_arg_table(L, 2, "load", "args");
 	lua_settop(L, 3);
 	nq_config_read(L, 3, "load", &given);
+	nq_sandbox_check(L, &given, "load");
 	handler = push_handler(L, &given);
 	outer = nq_loaded_enter(L, handler);
 	status = nq_script_load(L, path, lua_isnil(L, 2) ? 0 : 2, &handler->script, &failure);

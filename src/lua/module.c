@@ -22,6 +22,7 @@
 #include "lua/queue.h"
 #include "lua/rewrite.h"
 #include "lua/run.h"
+#include "lua/sandbox.h"
 #include "lua/send.h"
 #include "lua/tables.h"
 
@@ -127,6 +128,7 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"now", nq_timer_now},
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},
+		{"enclose", nq_enclose},
 		{"config_keys", nq_config_keys},
 		{"log", core_log},
 		{"cores", core_cores},

@@ -5,6 +5,7 @@
 
 #include "lua/args.h"
 #include "lua/engine.h"
+#include "lua/sandbox.h"
 
 static const char metatable_key, methods_key, objects_key;
 
@@ -71,6 +72,7 @@ int nq_queue_new(lua_State *L)
 
 	lua_settop(L, 3);
 	nq_config_read(L, 3, "new", &given);
+	nq_sandbox_check(L, &given, "new");
 	nq_script_take(L, 2, "new", &script);
 	nq_config_settle((const struct nq_config_layer *[]){&script.config, &given}, 2, &settings);
 	lua_settop(L, 3);

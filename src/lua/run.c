@@ -14,6 +14,7 @@
 #include "lua/flows.h"
 #include "lua/module.h"
 #include "lua/queue.h"
+#include "lua/sandbox.h"
 #include "lua/tables.h"
 
 /*
@@ -224,6 +225,8 @@ static int load_state(lua_State *L)
 	nq_tables_attach(L, plan->tables, 0);
 	lua_settop(L, 2);
 	nq_state_get(L)->raw = plan->raw;
+	if (plan->config.values[NQ_KEY_SANDBOX])
+		nq_sandbox_enter(L, plan->script);
 	push_args(L, plan);
 	if (nq_script_load(L, plan->script, 3, &script, failure) != 0)
 		return 0;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lua/args.h"
+#include "lua/sandbox.h"
 
 static void check_function(lua_State *L, int table, const char *function, const char *name,
 			   bool required)
@@ -66,6 +67,7 @@ void nq_script_take(lua_State *L, int index, const char *function, struct nq_scr
 	check_function(L, index, function, "close", false);
 	lua_getfield(L, index, "config");
 	nq_config_read(L, -1, function, &script->config);
+	nq_sandbox_check(L, &script->config, function);
 	script->packet = take_function(L, index, "packet");
 	script->open = take_function(L, index, "open");
 	script->close = take_function(L, index, "close");
@@ -138,6 +140,7 @@ static int check_config(lua_State *L)
 		return 0;
 	lua_getfield(L, 1, "config");
 	nq_config_read(L, -1, "script", &layer);
+	nq_sandbox_check(L, &layer, "script");
 	return 0;
 }
 

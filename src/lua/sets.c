@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/sandbox.h"
 
 struct nq_sets_handle *nq_sets_check(lua_State *L, const char *method, const char *what)
 {
@@ -77,6 +78,7 @@ static const char **read_paths(lua_State *L, int count)
 
 		if (length == 0 || strlen(path) != length)
 			nq_arg_error(L, 2 + i, "load", "path", "path of a file");
+		nq_sandbox_check_file(L, path, "load");
 	}
 	paths = lua_newuserdatauv(L, (size_t)count * sizeof(*paths), 0);
 	for (int i = 0; i < count; i++)

@@ -17,7 +17,11 @@ end
 return function(context)
   local arguments = parse(context)
   local path = options.find_script(arguments.script)
-  local handler, message, _, status = core.load(path, options.script_args(context.rest), options.config(arguments))
+  local args, config = options.script_args(context.rest), options.config(arguments)
+  if config.sandbox then
+    core.enclose(path)
+  end
+  local handler, message, _, status = core.load(path, args, config)
   if not handler then
     exit.fail(status, message)
   end

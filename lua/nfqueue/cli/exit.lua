@@ -1,6 +1,9 @@
 --- Exit statuses of the command (sysexits.h), and leaving with one sentence from anywhere in it.
 -- @module nfqueue.cli.exit
 
+-- Once a script is read in a sandbox these are not there any more.
+local stderr, traceback = io.stderr, debug.traceback
+
 local exit = {
   OK = 0,
   FAILURE = 1,
@@ -28,14 +31,14 @@ function exit.catch(fn, ...)
     if getmetatable(problem) == failure_mt then
       return problem
     end
-    return setmetatable({ status = exit.FAILURE, message = debug.traceback(tostring(problem), 2) }, failure_mt)
+    return setmetatable({ status = exit.FAILURE, message = traceback(tostring(problem), 2) }, failure_mt)
   end
   local fine, result = xpcall(fn, handler, ...)
   if fine then
     return result
   end
   if result.message then
-    io.stderr:write("nfqueue: ", result.message, "\n")
+    stderr:write("nfqueue: ", result.message, "\n")
   end
   return result.status
 end

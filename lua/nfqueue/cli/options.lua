@@ -28,6 +28,7 @@ local HELP = {
   memory_limit = "bytes of a Lua state and its copies of packets; beyond it: not enough memory",
   hold_limit = "seconds after which a held packet gets its verdict",
   filter = "tcpdump expression: what does not match is accepted without the script",
+  sandbox = "the script cannot reach files, processes, C modules or bytecode",
   loop_mark = "mark of packets the script sends, 0: none",
 }
 
