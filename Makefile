@@ -101,7 +101,7 @@ test: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
 
 # Programs that specs use.
-support: $(BUILD)/support/relay $(BUILD)/support/numbered $(BUILD)/threads
+support: $(BUILD)/support/relay $(BUILD)/support/numbered $(BUILD)/support/arrivals $(BUILD)/threads
 
 $(BUILD)/support/%: spec/support/%.c
 	@mkdir -p $(@D)

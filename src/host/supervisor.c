@@ -14,6 +14,9 @@
 
 enum { SHORT_LIFE_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 5000, ECHO_MS = 20 };
 
+/* A worker that has judged so many packets did not die at once, however short its life. */
+enum { PROGRESS = NQ_SLOTS };
+
 struct supervisor {
 	struct nq_memory *memory;
 	const int *sockets;
@@ -24,8 +27,9 @@ struct supervisor {
 	pid_t worker;  /* 0: none alive */
 	int stop_fd;   /* the worker stops when it is closed; -1: it is */
 	int64_t started_ms, stopped_ms;
-	int64_t restart_ms; /* without a worker: when the next is started */
-	pid_t stopped_by;   /* who asked first; 0: the kernel, for a terminal */
+	int64_t restart_ms;	  /* without a worker: when the next is started */
+	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
+	uint64_t started_packets; /* received before the worker started */
 	int pause_ms;
 	bool stopping;
 	bool ever_ready; /* a worker has judged */
@@ -36,6 +40,15 @@ struct supervisor {
 static int64_t now_ms(void)
 {
 	return nq_clock_now() / 1000000;
+}
+
+static uint64_t count_packets(struct nq_memory *memory)
+{
+	uint64_t packets = 0;
+
+	for (unsigned i = 0; i < memory->queue_count; i++)
+		packets += nq_memory_queue(memory, i)->counters.packets;
+	return packets;
 }
 
 static void do_nothing(int signal)
@@ -82,6 +95,7 @@ static int start_worker(struct supervisor *supervisor)
 
 	supervisor->memory->worker_state = NQ_WORKER_STARTING;
 	supervisor->started_ms = now_ms();
+	supervisor->started_packets = count_packets(supervisor->memory);
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
 	pid = fork();
@@ -151,7 +165,8 @@ static void finish_worker(struct supervisor *supervisor, int status)
 	}
 	log_death(supervisor, status);
 	supervisor->memory->workers_lost++;
-	if (now_ms() - supervisor->started_ms >= SHORT_LIFE_MS) {
+	if (now_ms() - supervisor->started_ms >= SHORT_LIFE_MS ||
+	    count_packets(supervisor->memory) - supervisor->started_packets >= PROGRESS) {
 		supervisor->pause_ms = 0;
 	} else if (supervisor->pause_ms == 0) {
 		supervisor->pause_ms = FIRST_PAUSE_MS;

@@ -1,5 +1,8 @@
 /* The successor of a dead worker: what was decided, what was in the handler, and what nobody has
  * seen. */
+#include <linux/netlink.h>
+#include <string.h>
+
 #include "host/loop_parts.h"
 #include "packet/print.h"
 
@@ -20,6 +23,18 @@ static void report_culprit(struct nq_packet *packet)
 	nq_packet_print(packet, line);
 	nq_log(NQ_LOG_ERROR, "the worker died in the handler of packet %u of queue %u: %s (%s%s)",
 	       packet->id, packet->queue, line, hex, shown < packet->length ? "..." : "");
+}
+
+/*
+ * Its verdict is in the batch: should this worker die before it is through with the others, the
+ * next one takes the packet for none, and neither reports nor counts it again.
+ */
+static void retire_slot(struct nq_loop *loop, unsigned slot)
+{
+	uint16_t type = NLMSG_NOOP;
+
+	memcpy(nq_loop_slot(loop, slot) + offsetof(struct nlmsghdr, nlmsg_type), &type,
+	       sizeof(type));
 }
 
 /* What no worker of ours wrote is left alone. */
@@ -133,6 +148,7 @@ int nq_loop_take_over(struct nq_loop *loop)
 		if (nq_loop_next(loop)) {
 			report_culprit(&loop->packet);
 			nq_loop_settle_error(loop);
+			retire_slot(loop, loop->next - 1);
 			loop->current = NULL;
 		}
 		/* Also what the filter passed by: it may have been decided and sent. */
