@@ -101,7 +101,13 @@ test: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
 
 # Programs that specs use.
-support: $(BUILD)/support/relay $(BUILD)/support/numbered $(BUILD)/support/arrivals $(BUILD)/threads
+support: $(BUILD)/support/relay $(BUILD)/support/numbered $(BUILD)/support/arrivals $(BUILD)/support/dying.so \
+	$(BUILD)/threads
+
+$(BUILD)/support/%.so: spec/support/%.c
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -fPIC -shared $(WARNINGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
 $(BUILD)/support/%: spec/support/%.c
 	@mkdir -p $(@D)

@@ -14,7 +14,8 @@ describe("workers killed while packets go through", function()
     { on_error = "accept", queues = 1, threads = 1 },
     { on_error = "drop", queues = 3, threads = 2 },
   }) do
-    it(("lose no verdict: on_error %s, %d queues, %d threads"):format(case.on_error, case.queues, case.threads), function()
+    it(("lose no verdict: on_error %s, queues %d, threads %d"):format(case.on_error, case.queues,
+        case.threads), function()
       case.kills = 8
       case.steps = { { 400, 1000 }, { 1600, 4000 }, { 4000, 20000 } }
       death.check(death.run(case))

@@ -1,6 +1,6 @@
--- Workers killed under load, of everything: SIGKILL, SIGSEGV and SIGABRT from outside, and the kernel's want of memory in
--- the handler. Every packet is numbered, and its handler stamps the number into its mark or drops it: so of each packet
--- that comes, or does not, it is known whether its handler's verdict was carried out, or on_error.
+-- Workers killed under load, of everything: SIGKILL, SIGSEGV and SIGABRT from outside, and the kernel's want of memory
+-- in the handler. Every packet is numbered, and its handler stamps the number into its mark or drops it: so of each
+-- packet that comes, or does not, it is known whether its handler's verdict was carried out, or on_error.
 
 local death = require("support.death")
 
@@ -24,7 +24,8 @@ return function(soak)
     soak.figure(name .. "in a handler then", result.culprits, "got on_error")
     soak.figure(name .. "unread then", result.lost, "got on_error")
     soak.figure(name .. "gap, median", result.gaps[#result.gaps // 2 + 1], "ms without a packet after a kill")
-    soak.figure(name .. "gap, p99", result.gaps[math.ceil(#result.gaps * 0.99)], "ms; promised: 50, on two busy cores 100")
+    soak.figure(name .. "gap, p99", result.gaps[math.ceil(#result.gaps * 0.99)],
+      "ms (promised: 50; on two busy cores 100)")
     soak.figure(name .. "gap, most", result.gaps[#result.gaps], "ms")
     death.check(result)
   end

@@ -9,7 +9,10 @@ local FIRST_QUEUE = 20
 local ADDRESSES = 16
 
 -- Bytes a worker may have before the kernel kills it; its Lua state may have more.
-local MEMORY = 96 << 20
+local MEMORY = 64 << 20
+
+-- Packets that a worker is given at least.
+local LIFE = 128
 
 -- The number whose handler takes memory until it is killed, in a group of processes whose memory is limited.
 local HOG = 0xffffffff
@@ -28,7 +31,7 @@ local SCRIPT = [[
       if number == 0xffffffff then
         local taken = {}
         for i = 1, 10000 do
-          taken[i] = ("x"):rep(1000000 + i)
+          taken[i] = ("x"):rep(4000000 + i)
         end
       elseif number % 10 == 3 then
         pkt:drop()
@@ -111,7 +114,7 @@ local function sent_after(steps, part)
 end
 
 -- Kills a worker now and then, one after another of want of memory where it can be: how, and when in microseconds.
-local function kill_workers(run, options, limited)
+local function kill_workers(run, packets, options, limited)
   local luv = require("luv")
   local socket = require("socket")
   local ways = { "sigkill", "sigsegv", "sigabrt", limited and "memory" or nil }
@@ -137,6 +140,11 @@ local function kill_workers(run, options, limited)
     if not fine then
       error(trouble .. ":\n" .. run:output())
     end
+    -- It judges some first: to die at once again and again is another matter.
+    local seen = sum_up(options.queues, "id_sequence")
+    net.wait_for("a worker that judges", function()
+      return sum_up(options.queues, "id_sequence") > seen + LIFE or count_sent(packets)
+    end)
     deaths[number] = { way = way, time = math.floor(socket.gettime() * 1e6) }
     if way == "memory" then
       sender:sendto(("I4"):pack(HOG), "127.0.0.1", PORT)
@@ -185,12 +193,12 @@ function death.run(options)
   local last = FIRST_QUEUE + options.queues - 1
   net.must(("iptables -w -A OUTPUT -p udp --dport %d -j NFQUEUE %s"):format(PORT, options.queues == 1
     and "--queue-num " .. FIRST_QUEUE or ("--queue-balance %d:%d"):format(FIRST_QUEUE, last)))
-  local run = net.run(("%s -q %d-%d --threads %d --on-error %s --max-packets 65536 -- %s"):format(
-    net.file(SCRIPT), FIRST_QUEUE, last, options.threads, options.on_error,
+  local run = net.run(("%s -q %d-%d --threads %d --on-error %s --max-packets 65536 --buffer-size %d -- %s"):format(
+    net.file(SCRIPT), FIRST_QUEUE, last, options.threads, options.on_error, 64 << 20,
     limited and "group=" .. limited.path or ""))
   local packets = net.start(("%s/support/arrivals %d %d %s %s"):format(net.build, PORT, ADDRESSES, arrived,
     table.concat(steps, " ")))
-  local deaths = kill_workers(run, options, limited)
+  local deaths = kill_workers(run, packets, options, limited)
   net.wait_for("all to be sent", function()
     return count_sent(packets)
   end, 120)
@@ -207,8 +215,8 @@ function death.run(options)
     limited:remove()
   end
   local result = { options = options, sent = total, status = status, output = run:output(), marks = {}, twice = 0,
-    deaths = run:count("starting another"), culprits = run:count("died in the handler"), errors = 0, lost = 0, refused = 0,
-    counted = 0, kernel_dropped = dropped }
+    deaths = run:count("starting another"), culprits = run:count("died in the handler"), errors = 0, lost = 0,
+    refused = 0, counted = 0, kernel_dropped = dropped }
   for words in result.output:gmatch("queue %d+ (packets=[^\n]+)") do
     local function value(name)
       return tonumber(words:match(name .. "=(%d+)"))
@@ -230,10 +238,10 @@ function death.run(options)
     end
     result.marks[number] = tonumber(mark)
   end
-  result.by = ("signal 9 %d, 11 %d, 6 %d"):format(run:count("signal 9 "), run:count("signal 11 "), run:count("signal 6 "))
-    .. (limited and (", %d for want of memory"):format(options.kills // 4) or "; no memory could be limited here")
   result.kills = options.kills
   result.hogs = limited and options.kills // 4 or 0 -- packets with which memory went
+  result.by = ("signal 9 %d, 11 %d, 6 %d; "):format(run:count("signal 9 "), run:count("signal 11 "),
+    run:count("signal 6 ")) .. (limited and "for want of memory " .. result.hogs or "no memory could be limited here")
   result.gaps = measure_gaps(deaths, arrivals)
   return result
 end
@@ -267,10 +275,10 @@ function death.check(result)
   check(result.deaths == result.kills, "%d deaths of %d kills", result.deaths, result.kills)
   check(result.twice == 0, "%d packets came twice", result.twice)
   check(result.kernel_dropped == 0, "the kernel dropped %d packets", result.kernel_dropped)
-  check(result.counted + result.lost == result.sent + result.hogs, "%d packets counted and %d lost, but %d sent", result.counted,
-    result.lost, result.sent + result.hogs)
-  check(unjudged <= result.options.threads * result.deaths - result.hogs, "%d got on_error in %d deaths of %d threads", unjudged,
-    result.deaths, result.options.threads)
+  check(result.counted + result.lost == result.sent + result.hogs, "%d packets counted and %d lost, but %d sent",
+    result.counted, result.lost, result.sent + result.hogs)
+  check(unjudged <= result.options.threads * result.deaths - result.hogs, "%d got on_error in %d deaths of %d threads",
+    unjudged, result.deaths, result.options.threads)
   if accept then
     check(missing == 0, "%d packets are missing", missing)
     check(other == unjudged, "%d came without their handler's verdict, but %d is counted", other, unjudged)

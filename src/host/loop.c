@@ -243,7 +243,8 @@ void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 			break;
 		}
 		/* No packet came first: what was numbered up to the barrier has no other reader. */
-		if (queue && queue->takeover && queue->barrier_known)
+		if (queue && queue->takeover && queue->barrier_known &&
+		    answer->seq == nq_loop_barrier_seq(loop, queue))
 			nq_loop_finish_takeover(loop, queue, queue->barrier);
 		break;
 	default:

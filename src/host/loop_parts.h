@@ -33,6 +33,16 @@ static inline void nq_loop_set_cursor(struct nq_loop *loop, int32_t cursor)
 	__atomic_store_n(&loop->memory->cursor, cursor, __ATOMIC_RELEASE);
 }
 
+/*
+ * Of the barrier that this loop sends. The answer to one of a successor that died may lie in front
+ * of packets that this one's barrier is behind.
+ */
+static inline uint32_t nq_loop_barrier_seq(const struct nq_loop *loop,
+					   const struct nq_loop_queue *queue)
+{
+	return nq_seq(NQ_SEQ_BARRIER, queue->number, loop->memory->takeovers);
+}
+
 struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number);
 
 /* Sends every verdict in the batch: 0 or -errno, logged. */

@@ -101,7 +101,8 @@ struct nq_lane_memory {
 	uint64_t kept;	    /* offset of its records, nq_memory_kept_most(lane) */
 	uint64_t copies;    /* offset of NQ_COPIES_SIZE bytes, aligned to a page */
 	uint32_t kept_used; /* records from here on have never been used */
-	uint32_t unused;
+	uint32_t takeovers; /* by successors; in the barriers they send, so that they know their own
+			     */
 	struct mmsghdr messages[NQ_SLOTS]; /* msg_len is written by the kernel */
 	struct nq_batch_store batch;
 };

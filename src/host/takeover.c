@@ -163,6 +163,7 @@ int nq_loop_take_over(struct nq_loop *loop)
 		error = nq_loop_judge_received(loop);
 	if (error)
 		return error;
+	memory->takeovers++;
 	for (unsigned i = 0; i < loop->queue_count; i++) {
 		struct nq_loop_queue *queue = &loop->queues[i];
 		struct nq_proc_queue line;
@@ -173,7 +174,7 @@ int nq_loop_take_over(struct nq_loop *loop)
 		queue->barrier = queue->barrier_known ? line.id_sequence : 0;
 		error = nq_config_limit(loop->socket, queue->number,
 					queue->settings.kernel.max_packets, false,
-					nq_seq(NQ_SEQ_BARRIER, queue->number, 0));
+					nq_loop_barrier_seq(loop, queue));
 		if (error)
 			return error;
 	}
