@@ -1,5 +1,5 @@
--- A worker that dies in a narrow place: on return from receiving, before, between and after the sends of one batch. Each
--- packet has its handler's verdict all the same, once.
+-- A worker that dies in a narrow place: on return from receiving, before, between and after the sends of one batch.
+-- Each packet has its handler's verdict all the same, once.
 
 local net = require("support.net")
 
