@@ -63,7 +63,7 @@ $(COMMAND): $(OBJECTS) $(BUILD)/obj/main.o
 $(MODULE): $(OBJECTS)
 	@mkdir -p $(@D)
 	$(say) LINK $@
-	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -shared -Wl,-z,nodelete -o $@ $^ $$(pkg-config --libs $(LIBRARIES)) -lm
 
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d)
 

@@ -21,6 +21,7 @@ local KEYS = {
   { "secctx", false, { true, false } },
   { "default", "accept", { "accept", "drop" }, { "", "Accept", "modify", "again" } },
   { "on_error", "drop", { "accept", "drop" }, { "", "DROP", "requeue" } },
+  { "time_limit", 1, { 1e-9, 0.5, 1, 1e9 }, { 0, -1, 1e9 + 1, math.huge }, { true, "5", {}, handler } },
   { "hold_limit", 30, { 1e-9, 0.5, 30, 1e9 }, { 0, -1, 1e9 + 1, math.huge }, { true, "5", {}, handler } },
   { "memory_limit", 256 << 20, { 1 << 20, 1 << 40 }, { (1 << 20) - 1, (1 << 40) + 1, -1 } },
   { "sandbox", false, { false } }, -- true: spec/sandbox_spec.lua
@@ -28,7 +29,8 @@ local KEYS = {
 }
 local EXPECTED = {
   max_packets = "integer from 1 to 65536", buffer_size = "integer from 4096 to 1073741824",
-  copy_range = "integer from 0 to 65531", hold_limit = "seconds, more than 0 and at most 1e9,",
+  copy_range = "integer from 0 to 65531", time_limit = "seconds, more than 0 and at most 1e9,",
+  hold_limit = "seconds, more than 0 and at most 1e9,",
   memory_limit = "integer from 1048576 to 1099511627776",
   loop_mark = "integer from 0 to 4294967295",
   default = '"accept" or "drop"', on_error = '"accept" or "drop"',

@@ -61,7 +61,7 @@ end)
 
 local function start(options)
   local gate = net.make_gate()
-  return net.run(("%s -q 5 %s -- gate=%s"):format(net.file(SCRIPT), options or "", gate)), gate
+  return net.run(("%s -q 5 %s --time-limit 600 -- gate=%s"):format(net.file(SCRIPT), options or "", gate)), gate
 end
 
 --- Kill the worker and wait for the next one.

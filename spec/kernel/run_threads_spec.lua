@@ -139,7 +139,7 @@ describe("open", function()
     end
     -- The first of two threads opens at once, the second waits for a word; only then is there a queue.
     local gate = net.make_gate()
-    local run = net.start(("%s run %s -q 5-6 --threads 2 -- gate=%s"):format(net.command, net.file([[
+    local run = net.start(("%s run %s -q 5-6 --threads 2 --time-limit 600 -- gate=%s"):format(net.command, net.file([[
       local args = ...
       return {
         open = function(queue)

@@ -21,7 +21,7 @@ for _, signal in ipairs({ "TERM", "INT" }) do
     it("drains and ends with 0 as well", function()
       local gate = net.make_gate()
       net.queue_udp(PORT, 5, "")
-      local run = net.start(("setsid %s run %s -q 5 --on-error drop -- gate=%s")
+      local run = net.start(("setsid %s run %s -q 5 --on-error drop --time-limit 600 -- gate=%s")
         :format(net.command, net.file(net.GATED), gate))
       run:await("ready:")
       box:send("block")

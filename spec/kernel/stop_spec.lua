@@ -36,7 +36,8 @@ for _, signal in ipairs({ "TERM", "INT" }) do
         local gate = net.make_gate()
         -- No bypass: a packet without a listener is dropped, so none can come through by luck.
         net.queue_udp(PORT, 5, "")
-        local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(net.GATED), policy, gate))
+        local run = net.run(("%s -q 5 --on-error %s --time-limit 600 -- gate=%s")
+          :format(net.file(net.GATED), policy, gate))
         box:send("block")
         run:await("blocked")
         for number = 1, 150 do

@@ -147,7 +147,7 @@ describe("a killed supervisor", function()
         end,
         close = function() io.stderr:write("closed\n") end,
       }
-    ]]) .. " -q 5 -- gate=" .. gate)
+    ]]) .. " -q 5 --time-limit 600 -- gate=" .. gate)
     local worker = run:worker()
     box:send("block")
     net.wait_for("the blocking packet", function()

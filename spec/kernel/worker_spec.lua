@@ -158,7 +158,8 @@ describe("a worker killed in the handler", function()
         case.before, case.after), function()
       local gate = net.make_gate()
       net.queue_udp(PORT, 5, "")
-      local run = net.run(("%s -q 5 --on-error %s -- gate=%s"):format(net.file(net.GATED), case.policy, gate))
+      local run = net.run(("%s -q 5 --on-error %s --time-limit 600 -- gate=%s")
+        :format(net.file(net.GATED), case.policy, gate))
       local expected = {}
       net.pause(run:worker()) -- the blocking packet and those around it are one batch
       for number = 1, case.before do
@@ -200,7 +201,8 @@ describe("a worker killed in the handler", function()
     for i = 1, 3 do
       net.queue_udp(PORT + i - 1, 4 + i, "")
     end
-    local run = net.run(("%s -q 5-7 --threads 1 --on-error drop -- gate=%s"):format(net.file(net.GATED), gate))
+    local run = net.run(("%s -q 5-7 --threads 1 --on-error drop --time-limit 600 -- gate=%s")
+      :format(net.file(net.GATED), gate))
     boxes[2]:send("block")
     run:await("blocked")
     for number = 1, 100 do
@@ -223,7 +225,8 @@ describe("a worker killed in the handler", function()
     local gate = net.make_gate()
     net.queue_udp(PORT, 5, "")
     net.queue_udp(PORT + 1, 6, "")
-    local run = net.run(("%s -q 5-6 --threads 2 --on-error drop -- gate=%s"):format(net.file(net.GATED), gate))
+    local run = net.run(("%s -q 5-6 --threads 2 --on-error drop --time-limit 600 -- gate=%s")
+      :format(net.file(net.GATED), gate))
     boxes[1]:send("block")
     run:await("blocked")
     boxes[2]:send("passes beside it")

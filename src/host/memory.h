@@ -45,7 +45,7 @@
 struct nq_counters {
 	uint64_t packets, bytes;
 	uint64_t accepted, dropped, modified, again, requeued, rejected, delayed;
-	uint64_t held, expired, undecided, errors, truncated, refused, lost;
+	uint64_t held, expired, undecided, errors, timeouts, truncated, refused, lost;
 	uint64_t injected; /* packets sent by nfqueue.send */
 };
 

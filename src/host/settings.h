@@ -25,6 +25,7 @@ struct nq_settings {
 		default_verdict;  /* NQ_ACCEPT or NQ_DROP: the handler returned without deciding */
 	int64_t memory_limit;	  /* bytes of the state, and of copies of packets */
 	int64_t hold_limit;	  /* nanoseconds: how long a packet is held unless told otherwise */
+	int64_t time_limit;	  /* nanoseconds: of one call into the script */
 	bool sandbox;		  /* the state's: see lua/sandbox.h */
 	enum nq_verdict on_error; /* NQ_ACCEPT or NQ_DROP: the handler raised, or its worker died */
 };

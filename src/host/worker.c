@@ -37,6 +37,7 @@ struct worker {
 	bool stopping;
 	unsigned count;
 	struct lane_thread *threads;
+	struct nq_watchdog *watchdog;
 };
 
 static void enter_phase(struct lane_thread *thread, enum phase phase)
@@ -233,6 +234,7 @@ static int start_thread(struct worker *worker, unsigned number, int socket, void
 		.owners = calloc(lane->queue_count, sizeof(void *)),
 		.context = context,
 		.memory = worker->memory,
+		.watchdog = worker->watchdog,
 	};
 	if (!thread->lane.settings || !thread->lane.owners)
 		return -ENOMEM;
@@ -267,6 +269,10 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 				strerror(errno));
 		goto out;
 	}
+	worker.watchdog = nq_watchdog_new(NULL, &worker);
+	if (!worker.watchdog)
+		nq_log(NQ_LOG_WARN, "time_limit is not enforced: no thread can watch: %s",
+		       strerror(errno));
 	/*
 	 * In a host's process the signals are for its main thread, which waits below. The
 	 * supervised worker has no handlers, and what scripts start there shall not inherit blocked
@@ -307,6 +313,7 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 		free(thread->lane.owners);
 	}
 out:
+	nq_watchdog_free(worker.watchdog);
 	if (worker.report >= 0)
 		close(worker.report);
 	free(worker.threads);

@@ -11,6 +11,7 @@
 #include "host/loop.h"
 #include "host/memory.h"
 #include "host/settings.h"
+#include "host/watchdog.h"
 
 struct nq_worker_lane {
 	unsigned number;
@@ -24,6 +25,7 @@ struct nq_worker_lane {
 	struct nq_timers *timers;	      /* of the state; filled by load */
 	void *context;			      /* the caller's */
 	const struct nq_memory *memory;
+	struct nq_watchdog *watchdog; /* of all lanes; NULL: there is none */
 };
 
 /*

@@ -6,6 +6,7 @@
 #include "host/clock.h"
 #include "lua/args.h"
 #include "lua/filter.h"
+#include "lua/watch.h"
 
 enum kind { INTEGER, BOOLEAN, VERDICT, FILTER, SECONDS };
 
@@ -26,6 +27,7 @@ static const struct key {
 	[NQ_KEY_SECCTX] = {"secctx", BOOLEAN, 0, 1, 0, NQ_FLAG_SECCTX},
 	[NQ_KEY_DEFAULT] = {"default", VERDICT, 0, 0, NQ_ACCEPT, 0},
 	[NQ_KEY_ON_ERROR] = {"on_error", VERDICT, 0, 0, NQ_DROP, 0},
+	[NQ_KEY_TIME_LIMIT] = {"time_limit", SECONDS, 0, 0, NQ_TIME_LIMIT, 0},
 	[NQ_KEY_MEMORY_LIMIT] = {"memory_limit", INTEGER, 1 << 20, 1ULL << 40, 256 << 20, 0},
 	[NQ_KEY_HOLD_LIMIT] = {"hold_limit", SECONDS, 0, 0, 30 * NQ_SECOND, 0},
 	[NQ_KEY_LOOP_MARK] = {"loop_mark", INTEGER, 0, UINT32_MAX, NQ_LOOP_MARK, 0},
@@ -134,6 +136,7 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 	}
 	settings->buffer_size = (uint32_t)values[NQ_KEY_BUFFER_SIZE];
 	settings->loop_mark = (uint32_t)values[NQ_KEY_LOOP_MARK];
+	settings->time_limit = (int64_t)values[NQ_KEY_TIME_LIMIT];
 	settings->memory_limit = (int64_t)values[NQ_KEY_MEMORY_LIMIT];
 	settings->hold_limit = (int64_t)values[NQ_KEY_HOLD_LIMIT];
 	settings->default_verdict = (enum nq_verdict)values[NQ_KEY_DEFAULT];
@@ -141,12 +144,19 @@ void nq_config_settle(const struct nq_config_layer *const *layers, unsigned coun
 	settings->on_error = (enum nq_verdict)values[NQ_KEY_ON_ERROR];
 }
 
+static int64_t value_of(const struct nq_config_layer *layer, enum nq_config_key key)
+{
+	return (int64_t)(layer->set & 1u << key ? layer->values[key] : keys[key].initial);
+}
+
 int64_t nq_config_memory_limit(const struct nq_config_layer *layer)
 {
-	uint64_t limit = layer->set & 1u << NQ_KEY_MEMORY_LIMIT ? layer->values[NQ_KEY_MEMORY_LIMIT]
-								: keys[NQ_KEY_MEMORY_LIMIT].initial;
+	return value_of(layer, NQ_KEY_MEMORY_LIMIT);
+}
 
-	return (int64_t)limit;
+int64_t nq_config_time_limit(const struct nq_config_layer *layer)
+{
+	return value_of(layer, NQ_KEY_TIME_LIMIT);
 }
 
 void nq_config_push(lua_State *L, const struct nq_settings *settings)
@@ -168,6 +178,8 @@ void nq_config_push(lua_State *L, const struct nq_settings *settings)
 	lua_setfield(L, -2, "default");
 	lua_pushstring(L, nq_verdict_name(settings->on_error));
 	lua_setfield(L, -2, "on_error");
+	lua_pushnumber(L, (lua_Number)settings->time_limit / (lua_Number)NQ_SECOND);
+	lua_setfield(L, -2, "time_limit");
 	lua_pushinteger(L, settings->memory_limit);
 	lua_setfield(L, -2, "memory_limit");
 	lua_pushnumber(L, (lua_Number)settings->hold_limit / (lua_Number)NQ_SECOND);

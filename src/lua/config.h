@@ -23,6 +23,7 @@ enum nq_config_key {
 	NQ_KEY_SECCTX,
 	NQ_KEY_DEFAULT,
 	NQ_KEY_ON_ERROR,
+	NQ_KEY_TIME_LIMIT,
 	NQ_KEY_MEMORY_LIMIT,
 	NQ_KEY_HOLD_LIMIT,
 	NQ_KEY_LOOP_MARK,
@@ -47,8 +48,10 @@ void nq_config_read(lua_State *L, int index, const char *function, struct nq_con
 void nq_config_settle(const struct nq_config_layer *const *layers, unsigned count,
 		      struct nq_settings *settings);
 
-/* memory_limit of one layer before there is a script that could set it: bytes. */
+/* memory_limit and time_limit of one layer, before there is a script that could set them: bytes,
+ * nanoseconds. */
 int64_t nq_config_memory_limit(const struct nq_config_layer *layer);
+int64_t nq_config_time_limit(const struct nq_config_layer *layer);
 
 /* Pushes a table with every key. */
 void nq_config_push(lua_State *L, const struct nq_settings *settings);

@@ -130,6 +130,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	engine->loop->budget = &engine->lane.allocator.budget;
 	engine->loop->raw = nq_send_sockets(lane.state);
 	lane.state->loop_mark = settings[0].loop_mark;
+	lane.state->watch->limit = settings[0].time_limit;
 	for (unsigned i = 0; i < count; i++) {
 		engine->queues[i]->loop = engine->loop;
 		engine->queues[i]->memory = engine->memory;
@@ -156,7 +157,7 @@ static int call_open(lua_State *L, struct nq_engine *engine)
 	for (unsigned i = 0; i < engine->count && status == LUA_OK; i++) {
 		nq_queue_push_object(L, engine->queues[i]);
 		nq_allocator_enter(L, &engine->lane.allocator);
-		status = nq_script_call_hook(L, engine->queues[i]->script.open);
+		status = nq_script_call_hook(L, engine->queues[i]->script.open, NQ_CALL_OPEN);
 		nq_allocator_leave(L, &engine->lane.allocator);
 		engine->opened += status == LUA_OK;
 	}
@@ -188,7 +189,7 @@ static void call_close(lua_State *L, struct nq_engine *engine)
 			continue;
 		}
 		nq_allocator_enter(L, &engine->lane.allocator);
-		status = nq_script_call_hook(L, engine->queues[i]->script.close);
+		status = nq_script_call_hook(L, engine->queues[i]->script.close, NQ_CALL_CLOSE);
 		nq_allocator_leave(L, &engine->lane.allocator);
 		if (status != LUA_OK) {
 			const char *message = lua_tostring(L, -1);

@@ -87,8 +87,9 @@ static int push_gone(lua_State *L, struct nq_lua_flows *flows, int self)
 	return pushed;
 }
 
-/* Calls finish for the `count` tables at the top, and pops them; `self`: index of the userdata. */
-static void finish(lua_State *L, struct nq_lua_flows *flows, int self, int count)
+/* Calls finish for the `count` tables at the top, and pops them; `self`: index of the userdata.
+ * `alone`: nothing else is done in the present call into the script, so each has its own time. */
+static void finish(lua_State *L, struct nq_lua_flows *flows, int self, int count, bool alone)
 {
 	uint64_t suppressed;
 
@@ -101,7 +102,9 @@ static void finish(lua_State *L, struct nq_lua_flows *flows, int self, int count
 		lua_insert(L, -2);
 		lua_pushvalue(L, -3);
 		/* -1 table, -2 finish, -3 traceback, -4 table */
-		if (lua_pcall(L, 1, 0, -3) != LUA_OK) {
+		if (alone)
+			nq_watched_next(&nq_state_get(L)->watch->watched);
+		if (nq_watch_call(L, 1, 0, -3, NQ_CALL_FINISH) != LUA_OK) {
 			const char *message = lua_tostring(L, -1);
 
 			if (nq_log_allow(&flows->limit, 1, &suppressed))
@@ -114,20 +117,23 @@ static void finish(lua_State *L, struct nq_lua_flows *flows, int self, int count
 }
 
 /* Lets go of flows whose time is over, at most `most`, and calls finish for them. */
-static void expire(lua_State *L, struct nq_lua_flows *flows, int self, int64_t now, uint32_t most)
+static void expire(lua_State *L, struct nq_lua_flows *flows, int self, int64_t now, uint32_t most,
+		   bool alone)
 {
 	for (; most && nq_ends_table_expire(&flows->flows.table, now); most--)
-		finish(L, flows, self, push_gone(L, flows, self));
+		finish(L, flows, self, push_gone(L, flows, self), alone);
 }
 
 /* Called every second; upvalue: the address of the userdata, which may be gone. */
 static int expire_some(lua_State *L)
 {
 	struct nq_lua_flows *flows = lua_touserdata(L, lua_upvalueindex(1));
+	const struct nq_watched *watched = &nq_state_get(L)->watch->watched;
 
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
 	if (lua_rawgetp(L, -1, flows) == LUA_TUSERDATA && flows->made)
-		expire(L, flows, lua_gettop(L), nq_lua_now(L), UINT32_MAX);
+		expire(L, flows, lua_gettop(L), nq_lua_now(L), UINT32_MAX,
+		       watched->kind == NQ_CALL_TIMER);
 	return 0;
 }
 
@@ -146,7 +152,7 @@ static int end_all(lua_State *L)
 		struct nq_lua_flows *flows = lua_touserdata(L, 3);
 
 		if (flows->made && flows->owner == state->loaded)
-			expire(L, flows, 3, INT64_MAX, flows->flows.table.count);
+			expire(L, flows, 3, INT64_MAX, flows->flows.table.count, false);
 	}
 	return 0;
 }
@@ -241,10 +247,10 @@ static int flows_get(lua_State *L)
 	if (!flow)
 		lua_pushnil(L);
 	lua_insert(L, 3); /* below those that went */
-	finish(L, flows, 1, gone);
+	finish(L, flows, 1, gone, false);
 	if (!flow)
 		return 1;
-	expire(L, flows, 1, now, EXPIRE_A_TIME);
+	expire(L, flows, 1, now, EXPIRE_A_TIME, false);
 	lua_settop(L, 3);
 	lua_pushboolean(L, reply);
 	return 2;

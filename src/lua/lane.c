@@ -20,6 +20,7 @@ static int state_gc(lua_State *L)
 		nq_raw_close(&state->own_raw);
 	state->raw = NULL;
 	nq_timer_clear(L, &state->real);
+	nq_watch_fini(&state->own_watch);
 	nq_alarm_close(&state->real.alarm);
 	nq_filter_free_kept(state);
 	return 0;
@@ -31,6 +32,9 @@ void nq_state_register(lua_State *L)
 
 	memset(state, 0, sizeof(*state));
 	state->loop_mark = NQ_LOOP_MARK;
+	state->watch = &state->own_watch;
+	nq_watch_init(state->watch, NULL, 0);
+	state->watch->alone = true;
 	state->real.alarm = (struct nq_alarm){.fd = -1, .armed = NQ_NEVER};
 	state->real.timers.alarm = &state->real.alarm;
 	state->time = &state->real;
@@ -86,15 +90,21 @@ static void release_held(void *context, void *owner)
 /* Stack of judge_batch: what stays in place while a batch is judged. */
 enum { AT_LANE = 1, AT_LOOP, AT_METATABLE, AT_HANDLER, AT_QUEUE, AT_RESULTS };
 
+/* At its beginning: whether the batch is watched by itself, not as part of a call around it. */
+enum { AT_OUTERMOST = AT_METATABLE };
+
 static int judge_batch(lua_State *L)
 {
 	struct nq_lua_lane *lane = lua_touserdata(L, AT_LANE);
 	struct nq_loop *loop = lua_touserdata(L, AT_LOOP);
 	const struct nq_lua_owner *owner = NULL;
-	struct nq_state *state = nq_state_get(L);
+	struct nq_state *state = lane->state;
+	struct nq_watched *watched = &state->watch->watched;
+	bool outermost = lua_toboolean(L, AT_OUTERMOST);
 	struct nq_packet *packet;
 
 	nq_packet_push_metatable(L);
+	lua_replace(L, AT_METATABLE);
 	lua_settop(L, AT_QUEUE);
 	while ((packet = nq_loop_next(loop)) != NULL) {
 		struct nq_loop_queue *queue = loop->current;
@@ -111,7 +121,11 @@ static int judge_batch(lua_State *L)
 			lua_replace(L, AT_HANDLER);
 			nq_queue_push_object(L, owner->object);
 			lua_replace(L, AT_QUEUE);
+			if (outermost)
+				nq_watched_limit(watched, queue->settings.time_limit);
 		}
+		if (outermost)
+			nq_watched_next(watched);
 		lua_pushvalue(L, AT_HANDLER);
 		nq_packet_push(L, cell, AT_METATABLE);
 		lua_pushvalue(L, AT_QUEUE);
@@ -188,6 +202,7 @@ static void judge(void *context, struct nq_loop *loop)
 	struct nq_lua_lane *lane = context;
 	lua_State *L = lane->L;
 	bool was_judging = lane->judging;
+	struct nq_watched_call call;
 	int status;
 
 	if (!L || !lua_checkstack(L, LUA_MINSTACK)) {
@@ -201,12 +216,17 @@ static void judge(void *context, struct nq_loop *loop)
 	lua_pushlightuserdata(L, loop);
 	lane->loop = loop;
 	lane->judging = true;
+	nq_watch_begin(L, lane->state->watch, &call, NQ_CALL_HANDLER);
+	lua_pushboolean(L, call.outermost);
 	nq_allocator_enter(L, &lane->allocator);
-	status = lua_pcall(L, 2, 0, -4);
+	status = lua_pcall(L, 3, 0, -5);
 	nq_allocator_leave(L, &lane->allocator);
+	/* Finalizers run in it: they are watched too. */
+	if (status == LUA_OK)
+		nq_allocator_collect(L, &lane->allocator);
+	nq_watch_end(lane->state->watch, &call, status);
 	lane->judging = was_judging;
 	if (status == LUA_OK) {
-		nq_allocator_collect(L, &lane->allocator);
 		lua_pop(L, 1);
 		return;
 	}
@@ -214,6 +234,8 @@ static void judge(void *context, struct nq_loop *loop)
 	end_settled(lane);
 	handle_failure(lane, loop, &lane->handlers, "handler");
 	lua_pop(L, 1);
+	if (loop->current && lane->state->watch->overran)
+		loop->current->memory->counters.timeouts++;
 	if (loop->current && (loop->settled || loop->packet.verdict != NQ_UNDECIDED)) {
 		/* What the handler decided before it failed stands, and so does a hold. */
 		loop->current->memory->counters.errors++;

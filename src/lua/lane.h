@@ -16,6 +16,7 @@
 #include "lua/packet.h"
 #include "lua/script.h"
 #include "lua/timer.h"
+#include "lua/watch.h"
 #include "table/registry.h"
 
 struct nq_loaded;
@@ -33,10 +34,12 @@ struct nq_state {
 	struct nq_registry *registry; /* tables that all threads find; NULL: none are shared */
 	struct nq_lua_flows *flows;   /* all of nfqueue.flows; see flows.h */
 	struct nq_filter_object *filters; /* of configurations: see filter.h */
-	unsigned rewrites;	  /* how many nfqueue.rewrite has made: they are found by number */
-	const struct nq_raw *raw; /* sockets for packets that are sent; NULL: not opened yet */
-	struct nq_raw own_raw;	  /* `raw`, unless those of nfqueue.run are used */
-	uint32_t loop_mark;	  /* of packets sent outside a queue's work: the last queue's */
+	unsigned rewrites;	   /* how many nfqueue.rewrite has made: they are found by number */
+	const struct nq_raw *raw;  /* sockets for packets that are sent; NULL: not opened yet */
+	struct nq_raw own_raw;	   /* `raw`, unless those of nfqueue.run are used */
+	uint32_t loop_mark;	   /* of packets sent outside a queue's work: the last queue's */
+	struct nq_watch *watch;	   /* of its calls; never NULL */
+	struct nq_watch own_watch; /* `watch`, unless it is a thread's of nfqueue.run */
 };
 
 /* Called once a state. */

@@ -104,7 +104,7 @@ static int handler_call(lua_State *L)
 	if (nq_flows_judge(nq_state_get(L), packet, handler->time.now))
 		status = LUA_OK;
 	else
-		status = lua_pcall(L, 4, 0, 4);
+		status = nq_watch_call(L, 4, 0, 4, NQ_CALL_HANDLER);
 	nq_loaded_leave(L, outer);
 	handler->call = outer_call;
 	if (!made->keeper)
@@ -142,7 +142,7 @@ static int handler_close(lua_State *L)
 	nq_loaded_end(L, handler);
 	lua_getiuservalue(L, 1, 1);
 	outer = nq_loaded_enter(L, handler);
-	status = nq_script_call_hook(L, handler->script.close);
+	status = nq_script_call_hook(L, handler->script.close, NQ_CALL_CLOSE);
 	nq_flows_end(L);
 	nq_loaded_leave(L, outer);
 	if (status != LUA_OK) {
@@ -221,7 +221,7 @@ static struct nq_loaded *push_handler(lua_State *L, const struct nq_config_layer
 
 	*handler = (struct nq_loaded){
 		.script = {.packet = LUA_NOREF, .open = LUA_NOREF, .close = LUA_NOREF},
-		.settings = {.loop_mark = NQ_LOOP_MARK},
+		.settings = {.loop_mark = NQ_LOOP_MARK, .time_limit = nq_config_time_limit(given)},
 		.time = {.manual = true, .origin = nq_clock_now()},
 		.sent = LUA_NOREF};
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -252,7 +252,7 @@ static int open_handler(lua_State *L, int index, struct nq_loaded *handler,
 	lua_pushvalue(L, -1);
 	lua_setiuservalue(L, index, 1);
 	outer = nq_loaded_enter(L, handler);
-	status = nq_script_call_hook(L, handler->script.open);
+	status = nq_script_call_hook(L, handler->script.open, NQ_CALL_OPEN);
 	nq_loaded_leave(L, outer);
 	if (status != LUA_OK)
 		nq_loaded_explain(L, handler);

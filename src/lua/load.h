@@ -38,4 +38,7 @@ void nq_loaded_delay(lua_State *L, struct nq_cell *cell);
 /* It was held and has got a verdict. */
 void nq_loaded_settle(lua_State *L, struct nq_cell *cell);
 
+/* Nanoseconds: of one call into its script. */
+int64_t nq_loaded_limit(const struct nq_loaded *loaded);
+
 #endif

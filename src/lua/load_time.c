@@ -55,6 +55,11 @@ bool nq_loaded_push_sent(lua_State *L, uint32_t *mark)
 	return true;
 }
 
+int64_t nq_loaded_limit(const struct nq_loaded *loaded)
+{
+	return loaded->settings.time_limit;
+}
+
 static struct nq_made_packet *packet_of(struct nq_timer *timer)
 {
 	return (struct nq_made_packet *)((char *)timer - offsetof(struct nq_made_packet, timer));

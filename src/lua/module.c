@@ -144,6 +144,7 @@ int luaopen_nfqueue_core(lua_State *L)
 	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key) == LUA_TTABLE)
 		return 1;
 	nq_state_register(L);
+	nq_watch_register(L);
 	nq_header_register(L);
 	nq_packet_register(L);
 	nq_queue_register(L);

@@ -266,12 +266,13 @@ static void push_counter(lua_State *L, const char *name, uint64_t value)
 
 /***
 Counters since the queue was made: `packets bytes accepted dropped modified again requeued rejected
-delayed held expired undecided errors truncated refused lost injected` of this queue (`refused`
-counts messages: a run of equal verdicts is one; `injected` what its handler sent; a delayed packet
-counts as nothing else, a held one also as what it got, and as `expired` when nobody settled it),
-`kept`: packets held or delayed at present, `enobufs` of its socket, `workers_lost` of the process,
-`memory` of the Lua state and of its copies of held and delayed packets, in bytes; and while it is
-bound and /proc can be read `kernel_queue_dropped kernel_user_dropped waiting`.
+delayed held expired undecided errors timeouts truncated refused lost injected` of this queue
+(`timeouts` counts those of the errors whose handler overran its time; `refused` messages: a run of
+equal verdicts is one; `injected` what its handler sent; a delayed packet counts as nothing else, a
+held one also as what it got, and as `expired` when nobody settled it), `kept`: packets held or
+delayed at present, `enobufs` of its socket, `workers_lost` of the process, `memory` of the Lua
+state and of its copies of held and delayed packets, in bytes; and while it is bound and /proc can
+be read `kernel_queue_dropped kernel_user_dropped waiting`.
 @function queue:stats
 @treturn table
 */
@@ -294,7 +295,7 @@ static int queue_stats(lua_State *L)
 		kept = queue->loop->queues[queue->position].kept;
 		copies = queue->loop->keep.arena.used;
 	}
-	lua_createtable(L, 0, 26);
+	lua_createtable(L, 0, 27);
 	push_counter(L, "packets", counters.packets);
 	push_counter(L, "bytes", counters.bytes);
 	push_counter(L, "accepted", counters.accepted);
@@ -309,6 +310,7 @@ static int queue_stats(lua_State *L)
 	push_counter(L, "kept", kept);
 	push_counter(L, "undecided", counters.undecided);
 	push_counter(L, "errors", counters.errors);
+	push_counter(L, "timeouts", counters.timeouts);
 	push_counter(L, "truncated", counters.truncated);
 	push_counter(L, "refused", counters.refused);
 	push_counter(L, "lost", counters.lost);

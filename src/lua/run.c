@@ -46,6 +46,7 @@ struct thread_state {
 	struct nq_lua_lane lane; /* first: the context of nq_lua_calls */
 	lua_State *L;
 	struct nq_queue **queues;
+	struct nq_watch watch; /* of L */
 };
 
 static void free_plan(struct plan *plan)
@@ -209,6 +210,17 @@ static void set_paths(lua_State *L, const struct plan *plan)
 	lua_pop(L, 2);
 }
 
+/* The script's chunk cannot say its limit yet. */
+static void set_watch(struct nq_state *state, const struct nq_worker_lane *lane)
+{
+	const struct plan *plan = lane->context;
+	struct thread_state *own = lane->state;
+
+	nq_watch_init(&own->watch, lane->watchdog, lane->number);
+	own->watch.limit = nq_config_time_limit(&plan->config);
+	state->watch = &own->watch;
+}
+
 /* Under pcall: 1 lane, 2 failure (both light). Libraries, paths, core, script, queue objects. */
 static int load_state(lua_State *L)
 {
@@ -225,6 +237,7 @@ static int load_state(lua_State *L)
 	nq_tables_attach(L, plan->tables, 0);
 	lua_settop(L, 2);
 	nq_state_get(L)->raw = plan->raw;
+	set_watch(nq_state_get(L), lane);
 	if (plan->config.values[NQ_KEY_SANDBOX])
 		nq_sandbox_enter(L, plan->script);
 	push_args(L, plan);
@@ -299,13 +312,14 @@ static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 	lane->loop->budget = &state->lane.allocator.budget;
 	nq_state_get(L)->active = lane->loop;
 	nq_state_get(L)->loop_mark = lane->settings[0].loop_mark;
+	nq_state_get(L)->watch->limit = lane->settings[0].time_limit;
 	for (unsigned i = 0; i < lane->queue_count; i++) {
 		struct nq_queue *queue = state->queues[i];
 
 		queue->loop = lane->loop;
 		queue->memory = lane->memory;
 		nq_queue_push_object(L, queue);
-		if (nq_script_call_hook(L, queue->script.open) != LUA_OK) {
+		if (nq_script_call_hook(L, queue->script.open, NQ_CALL_OPEN) != LUA_OK) {
 			nq_fail(failure, 65, EINVAL, "open of the script failed: %s",
 				lua_tostring(L, -1));
 			add_reason(state, failure);
@@ -323,7 +337,8 @@ static void close_lane(struct nq_worker_lane *lane)
 
 	for (unsigned i = 0; i < lane->queue_count; i++) {
 		nq_queue_push_object(L, state->queues[i]);
-		if (nq_script_call_hook(L, state->queues[i]->script.close) != LUA_OK) {
+		if (nq_script_call_hook(L, state->queues[i]->script.close, NQ_CALL_CLOSE) !=
+		    LUA_OK) {
 			char reason[NQ_ALLOCATOR_REASON];
 			const char *message = lua_tostring(L, -1);
 
@@ -344,8 +359,12 @@ static void unload_lane(struct nq_worker_lane *lane)
 		return;
 	if (lane->loop)
 		lane->loop->budget = NULL;
+	/* Finalizers of the script are called, which nothing can interrupt. */
+	(void)nq_watched_begin(&state->watch.watched, NQ_CALL_END, state->watch.limit);
 	if (state->L)
 		lua_close(state->L);
+	nq_watched_end(&state->watch.watched);
+	nq_watch_fini(&state->watch);
 	free(state->queues);
 	free(state);
 	lane->state = NULL;

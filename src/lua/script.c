@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "lua/args.h"
+#include "lua/lane.h"
 #include "lua/sandbox.h"
+#include "lua/watch.h"
 
 static void check_function(lua_State *L, int table, const char *function, const char *name,
 			   bool required)
@@ -97,7 +99,7 @@ int nq_script_traceback(lua_State *L)
 	return 1;
 }
 
-int nq_script_call_hook(lua_State *L, int hook)
+int nq_script_call_hook(lua_State *L, int hook, enum nq_call kind)
 {
 	int status;
 
@@ -110,7 +112,7 @@ int nq_script_call_hook(lua_State *L, int hook)
 	lua_rawgeti(L, LUA_REGISTRYINDEX, hook);
 	lua_insert(L, -2);
 	/* -3 traceback, -2 hook, -1 argument */
-	status = lua_pcall(L, 1, 0, -3);
+	status = nq_watch_call(L, 1, 0, -3, kind);
 	lua_remove(L, status ? -2 : -1);
 	return status;
 }
@@ -191,12 +193,12 @@ int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_scri
 		lua_pushvalue(L, arguments);
 	else
 		lua_pushnil(L);
-	if (lua_pcall(L, 2, 2, 0) != LUA_OK) {
+	if (nq_watch_call(L, 2, 2, 0, NQ_CALL_LOAD) != LUA_OK) {
 		nq_fail(failure, 65, EINVAL, "script %s does not compile: %s", path,
 			lua_tostring(L, -1));
 		goto out;
 	}
-	if (lua_pcall(L, 1, 1, top + 1) != LUA_OK) {
+	if (nq_watch_call(L, 1, 1, top + 1, NQ_CALL_LOAD) != LUA_OK) {
 		nq_fail(failure, 65, EINVAL, "script %s failed while loading: %s", path,
 			lua_tostring(L, -1));
 		goto out;
@@ -204,14 +206,15 @@ int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_scri
 	/* top + 2 the chunk's result */
 	lua_pushcfunction(L, check_config);
 	lua_pushvalue(L, top + 2);
-	if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-		nq_fail(failure, 78, EINVAL, "%s: %s", path, lua_tostring(L, -1));
+	if (nq_watch_call(L, 1, 0, 0, NQ_CALL_LOAD) != LUA_OK) {
+		nq_fail(failure, nq_state_get(L)->watch->overran ? 65 : 78, EINVAL, "%s: %s", path,
+			lua_tostring(L, -1));
 		goto out;
 	}
 	lua_pushcfunction(L, take_result);
 	lua_pushvalue(L, top + 2);
 	lua_pushlightuserdata(L, script);
-	if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+	if (nq_watch_call(L, 2, 0, 0, NQ_CALL_LOAD) != LUA_OK) {
 		nq_fail(failure, 65, EINVAL, "%s: %s", path, lua_tostring(L, -1));
 		goto out;
 	}

@@ -7,6 +7,7 @@
 #include <lua.h>
 
 #include "host/settings.h"
+#include "host/watchdog.h"
 #include "lua/config.h"
 
 /* What a script (or a handler given to nfqueue.new) consists of: registry references, LUA_NOREF:
@@ -35,9 +36,9 @@ int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_scri
 int nq_script_traceback(lua_State *L);
 
 /*
- * Calls the hook with the value at the top of the stack (popped) as its argument: 0, or the message
- * on the stack and a nonzero status. LUA_NOREF: nothing is called.
+ * Calls the hook, NQ_CALL_OPEN or NQ_CALL_CLOSE, with the value at the top of the stack (popped) as
+ * its argument: 0, or the message on the stack and a nonzero status. LUA_NOREF: nothing is called.
  */
-int nq_script_call_hook(lua_State *L, int hook);
+int nq_script_call_hook(lua_State *L, int hook, enum nq_call kind);
 
 #endif

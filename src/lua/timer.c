@@ -201,7 +201,7 @@ int nq_timer_run(lua_State *L, struct nq_lua_time *time, int64_t now, uint64_t b
 	} else {
 		nq_anchor_drop(L, timer);
 	}
-	status = lua_pcall(L, 1, 0, -3);
+	status = nq_watch_call(L, 1, 0, -3, NQ_CALL_TIMER);
 	lua_remove(L, status ? -2 : -1);
 	return status;
 }

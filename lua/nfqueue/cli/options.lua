@@ -25,6 +25,7 @@ local HELP = {
   secctx = "ask for the security context",
   default = "verdict for packets the handler leaves undecided",
   on_error = "verdict for packets whose handler fails",
+  time_limit = "seconds that one call into the script may take",
   memory_limit = "bytes of a Lua state and its copies of packets; beyond it: not enough memory",
   hold_limit = "seconds after which a held packet gets its verdict",
   filter = "tcpdump expression: what does not match is accepted without the script",
