@@ -330,7 +330,7 @@ describe("held packets", function()
         pkt.payload = ("y"):rep(#pkt.payload)
         pkt.mark = 3
         problems.delay = held.refusal(pkt.delay, pkt, 1, { mark = 5, priority = 6 })
-        assert.same({ 3, 0, nil }, { pkt.mark, pkt.priority, pkt.verdict })
+        problems.after = { pkt.mark, pkt.priority, pkt.verdict }
         pkt:accept()
       end
     end, { memory_limit = 1 << 30 })
@@ -341,6 +341,7 @@ describe("held packets", function()
     end
     assert.equal("cannot hold this packet: the memory for copies is used up", problems[1])
     assert.equal("cannot delay this packet: the memory for copies is used up", problems.delay)
+    assert.same({ 3, 0 }, problems.after)
     assert.same({ 2048, 3, 2048 }, { #held.kept, #problems, queue:stats().kept })
     -- What is given back is there again.
     for i = 1, 10 do
