@@ -250,6 +250,27 @@ describe("a shared store", function()
       assert.equal("accept", judge())
     end)
 
+    it("does not go back for a handler that is loaded later", function()
+      core.tables_clock()
+      local path = unit.file([[
+        local limit = require("nfqueue").bucket("clock of later handlers", { rate = 1, burst = 2 })
+        return function() return limit:take("key") and "accept" or "drop" end]])
+      local verdicts = {}
+      local function judge(handler)
+        for _ = 1, 3 do
+          verdicts[#verdicts + 1] = (handler(nfqueue.packet("x"))):sub(1, 1)
+        end
+      end
+      for _ = 1, 3 do
+        local handler = assert(nfqueue.load(path))
+        handler:advance(1000)
+        judge(handler)
+        handler:advance(1)
+        judge(handler)
+      end
+      assert.equal(("aad" .. "add"):rep(3), table.concat(verdicts))
+    end)
+
     it("incr: counts from when the key is made, so that a window ends", function()
       local store = new()
       for second = 0, 59 do

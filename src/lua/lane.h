@@ -27,6 +27,7 @@ struct nq_filter_object;
 struct nq_state {
 	struct nq_lua_time real;      /* timers of its loops */
 	struct nq_lua_time *time;     /* the present one: a loaded handler's while it is entered */
+	int64_t tables_reached;	      /* the latest that loaded handlers have made it for tables */
 	struct nq_loaded *loaded;     /* that handler; NULL: none */
 	struct nq_loop *active;	      /* whose start, run or process is on; for nfqueue.stop */
 	struct nq_cell *unused;	      /* cells of lanes that have ended */

@@ -9,6 +9,9 @@
 #include "lua/queue.h"
 #include "lua/sandbox.h"
 
+/* Seconds that the tables' clock may be ahead of the real one for a handler to begin there. */
+#define FOLLOWED_MOST 1000000000
+
 static const char metatable_key;
 
 struct nq_loaded *nq_loaded_check(lua_State *L, const char *method)
@@ -218,11 +221,14 @@ void nq_load_register(lua_State *L)
 static struct nq_loaded *push_handler(lua_State *L, const struct nq_config_layer *given)
 {
 	struct nq_loaded *handler = lua_newuserdatauv(L, sizeof(*handler), 1);
+	int64_t real = nq_clock_now(), reached = nq_state_get(L)->tables_reached;
+	/* Further ahead there would be no room for this handler's own way: load_time.c. */
+	bool follows = reached > real && reached - real <= FOLLOWED_MOST * NQ_SECOND;
 
 	*handler = (struct nq_loaded){
 		.script = {.packet = LUA_NOREF, .open = LUA_NOREF, .close = LUA_NOREF},
 		.settings = {.loop_mark = NQ_LOOP_MARK, .time_limit = nq_config_time_limit(given)},
-		.time = {.manual = true, .origin = nq_clock_now()},
+		.time = {.manual = true, .origin = follows ? reached : real},
 		.sent = LUA_NOREF};
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
 	lua_setmetatable(L, -2);

@@ -7,7 +7,8 @@
 #include "lua/load_parts.h"
 #include "packet/edit.h"
 
-/* Seconds that a handler's clock reaches: whatever is added to it fits 63 bits of nanoseconds. */
+/* Seconds that a handler's clock reaches: with what it began at and whatever is added to it, it
+ * fits 63 bits of nanoseconds. */
 #define CLOCK_MOST 7000000000
 
 /* Timers that may be added at one moment: one that sets itself again for at once has no end. */
@@ -220,6 +221,7 @@ int nq_loaded_advance(lua_State *L)
 {
 	struct nq_loaded *loaded = nq_loaded_check(L, "advance");
 	int64_t target = nq_arg_seconds(L, 2, "advance", "seconds", false);
+	struct nq_state *state = nq_state_get(L);
 	struct nq_loaded *outer;
 	bool failed = false, endless = false;
 	int64_t moment = -1;
@@ -257,6 +259,8 @@ int nq_loaded_advance(lua_State *L)
 		return luaL_error(L, "timers of 0 seconds follow one another without end");
 	if (target > loaded->time.now)
 		loaded->time.now = target;
+	if (state->tables_reached < loaded->time.origin + loaded->time.now)
+		state->tables_reached = loaded->time.origin + loaded->time.now;
 	return failed;
 }
 

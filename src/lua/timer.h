@@ -19,9 +19,10 @@ struct nq_lua_time {
 	struct nq_timers timers;
 	struct nq_alarm alarm; /* of the real clock */
 	bool manual;
-	int64_t now;	/* nanoseconds, when manual */
-	int64_t origin; /* of the real clock, when the manual one began: for tables, which both use
-			 */
+	int64_t now; /* nanoseconds, when manual */
+	/* For tables, which all clocks of a state use: when the manual one began. No earlier than
+	 * the real clock then, and than where other handlers' had come to. */
+	int64_t origin;
 };
 
 /* Called once a state. */
