@@ -70,6 +70,31 @@ describe("nfqueue check", function()
     assert.matches("seen " .. all, output, 1, true)
   end)
 
+  it("gives each packet a connection of its own", function()
+    local output, status = check(unit.file([[
+      local nfqueue = require("nfqueue")
+      local flows = nfqueue.flows()
+      local tuples, count = {}, 0
+      return {
+        packet = function(pkt)
+          local flow = flows:get(pkt)
+          if flow then
+            assert(not flow.verdict, "met before")
+            flow.verdict = "drop" -- of all that comes of it
+          end
+          for _, packet in ipairs({ pkt, pkt.icmp and pkt.icmp.embedded and nfqueue.packet(pkt.icmp.embedded) }) do
+            assert(not tuples[packet.tuple or ""], packet.tuple)
+            tuples[packet.tuple or 0] = true
+          end
+          count = count + 1
+        end,
+        close = function() print("met " .. count) end,
+      }]]))
+    assert.are.equal(OK, status, output)
+    assert.are.equal(0, count(verdicts(output), "drop"))
+    assert.matches("met " .. count(verdicts(output), "accept"), output, 1, true)
+  end)
+
   it("gives packets that are complete", function()
     -- Sums that come out as zero, by the script itself: check's packets are what a kernel would hand over.
     local path = unit.file([[
