@@ -13,54 +13,36 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "table/hash.h"
+#include "table/ends.h"
 #include "table/sequence.h"
 
-/* Both ends in one order, whichever sends; no padding. */
-struct nq_ends {
-	uint8_t addresses[2][16];
-	uint8_t ports[2][2];
-	uint8_t version[4]; /* of IP, and zeros */
-};
-
-/* Lists from the longest silent to the latest, in the order in which they give room. */
+/* In the order in which they give room. */
 enum nq_connection_list {
 	NQ_CONNECTIONS_CLOSED, /* reset, or both directions have ended */
 	NQ_CONNECTIONS_PLAIN,
 	NQ_CONNECTIONS_EDITED,
-	NQ_CONNECTIONS_LISTS,
 };
 
 struct nq_connection {
-	struct nq_ends ends;
-	/* What each end sends, in the order of `ends`. */
+	struct nq_entry entry; /* its list: enum nq_connection_list */
+	/* What each end sends, in the order of `entry.ends`. */
 	struct nq_sequence directions[2];
 	int8_t scales[2];     /* of the windows that each end announces; -1: not known */
 	uint16_t segments[2]; /* MSS that each end announced; 0: not known */
 	bool has_syn;	      /* a SYN came that may be the beginning of a new connection: */
 	uint8_t syn_direction;
 	uint32_t syn;
-	int64_t seen;	/* when the last packet came, nanoseconds */
-	uint32_t chain; /* next of the same hash; or of the unused ones */
-	uint32_t older, newer;
-	uint8_t list; /* enum nq_connection_list */
 };
 
 struct nq_connections {
-	struct nq_connection *memory; /* 0 is not used */
-	uint32_t *buckets;
-	uint32_t bucket_mask;
-	uint32_t limit, touched, count;
-	uint32_t unused;
-	uint32_t oldest[NQ_CONNECTIONS_LISTS], newest[NQ_CONNECTIONS_LISTS];
-	struct nq_hash_key key;
+	struct nq_ends_table table;
 	struct nq_blocks *blocks; /* where the sequences keep their content */
-	int64_t timeout;	  /* nanoseconds */
 	int64_t reclaim_after;	  /* when nq_connections_reclaim may look again */
 	uint64_t evicted, expired;
 };
 
-/* Room for `limit` connections, at least one; 0 or -ENOMEM. */
+/* Room for `limit` connections, at least one; `timeout`: nanoseconds. 0 or -ENOMEM. The table stays
+ * where it is. */
 int nq_connections_init(struct nq_connections *connections, uint32_t limit, int64_t timeout,
 			struct nq_blocks *blocks);
 void nq_connections_fini(struct nq_connections *connections);

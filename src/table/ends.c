@@ -150,15 +150,15 @@ struct nq_entry *nq_ends_table_find(struct nq_ends_table *table, const struct nq
 }
 
 struct nq_entry *nq_ends_table_add(struct nq_ends_table *table, const struct nq_ends *ends,
-				   int64_t now)
+				   uint8_t list, int64_t now)
 {
 	struct nq_entry *entry;
 	uint32_t *bucket = find_bucket(table, ends);
 	uint32_t number;
 
-	for (unsigned list = 0; table->count >= table->limit && list < NQ_ENDS_LISTS; list++) {
-		if (table->oldest[list])
-			nq_ends_table_forget(table, nq_ends_table_at(table, table->oldest[list]));
+	for (unsigned i = 0; table->count >= table->limit && i < NQ_ENDS_LISTS; i++) {
+		if (table->oldest[i])
+			nq_ends_table_forget(table, nq_ends_table_at(table, table->oldest[i]));
 	}
 	number = table->unused;
 	if (number)
@@ -171,7 +171,7 @@ struct nq_entry *nq_ends_table_add(struct nq_ends_table *table, const struct nq_
 	entry->seen = now;
 	entry->chain = *bucket;
 	*bucket = number;
-	link_entry(table, entry, 1);
+	link_entry(table, entry, list);
 	table->count++;
 	return entry;
 }

@@ -37,7 +37,7 @@ struct nq_entry {
 	uint8_t list;
 };
 
-enum { NQ_ENDS_LISTS = 2 };
+enum { NQ_ENDS_LISTS = 3 }; /* at most */
 
 struct nq_ends_table {
 	uint8_t *memory; /* entry 0 is not used */
@@ -47,7 +47,7 @@ struct nq_ends_table {
 	uint32_t limit, touched, count;
 	uint32_t unused;
 	uint32_t oldest[NQ_ENDS_LISTS], newest[NQ_ENDS_LISTS];
-	int64_t timeouts[NQ_ENDS_LISTS]; /* nanoseconds */
+	int64_t timeouts[NQ_ENDS_LISTS]; /* nanoseconds; of lists that are used */
 	struct nq_hash_key key;
 	/* Called for an entry that goes; it may not call the table. */
 	void (*forget)(void *context, struct nq_entry *entry);
@@ -80,9 +80,9 @@ struct nq_entry *nq_ends_table_peek(const struct nq_ends_table *table, const str
 				    int64_t now);
 void nq_ends_table_touch(struct nq_ends_table *table, struct nq_entry *entry, int64_t now);
 
-/* A new one, zeroed behind its head, in list 1; where there was none. */
+/* A new one, zeroed behind its head, the latest of the list; where there was none. */
 struct nq_entry *nq_ends_table_add(struct nq_ends_table *table, const struct nq_ends *ends,
-				   int64_t now);
+				   uint8_t list, int64_t now);
 
 /* Puts it into another list, as the latest. */
 void nq_ends_table_move(struct nq_ends_table *table, struct nq_entry *entry, uint8_t list);

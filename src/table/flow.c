@@ -98,7 +98,7 @@ struct nq_flow *nq_flows_meet(struct nq_flows *flows, struct nq_packet *packet, 
 	if (!flow && known)
 		return NULL;
 	if (!flow) {
-		flow = (struct nq_flow *)nq_ends_table_add(&flows->table, &ends, now);
+		flow = (struct nq_flow *)nq_ends_table_add(&flows->table, &ends, LIST_OPEN, now);
 		flow->origin = source;
 	}
 	*reply = source != flow->origin;

@@ -84,7 +84,7 @@ static void see_syn(struct nq_rewrite *rewrite, struct nq_connection *connection
 	if (own->known && own->start == tcp->seq)
 		return;
 	if (!(tcp->flags & NQ_TCP_ACK)) {
-		if (connection->list == NQ_CONNECTIONS_CLOSED || !other->known) {
+		if (connection->entry.list == NQ_CONNECTIONS_CLOSED || !other->known) {
 			nq_connection_restart(&rewrite->connections, connection);
 			nq_sequence_start(own, tcp->seq);
 		} else if (!own->known && other->fresh) {
@@ -259,9 +259,9 @@ static enum nq_rewritten pass_data(struct nq_rewrite *rewrite, struct nq_connect
 		nq_sequence_start_in_middle(own, tcp->seq);
 	nq_sequence_pass(own, &rewrite->blocks, &segment, rewrite->buffer, &passage);
 	if (passage.passing == NQ_PASSED_NOT_KEPT && is_full(&rewrite->blocks) &&
-	    nq_connections_reclaim(&rewrite->connections, connection->seen))
+	    nq_connections_reclaim(&rewrite->connections, connection->entry.seen))
 		nq_sequence_pass(own, &rewrite->blocks, &segment, rewrite->buffer, &passage);
-	if (own->edited && connection->list == NQ_CONNECTIONS_PLAIN)
+	if (own->edited && connection->entry.list == NQ_CONNECTIONS_PLAIN)
 		nq_connection_move(&rewrite->connections, connection, NQ_CONNECTIONS_EDITED);
 	changes->seq = passage.seq;
 	changes->bytes = passage.bytes;
@@ -374,7 +374,7 @@ void nq_rewrite_stats(struct nq_rewrite *rewrite, int64_t now, struct nq_rewrite
 	pthread_mutex_lock(&rewrite->lock);
 	nq_connections_expire(&rewrite->connections, now);
 	*stats = rewrite->stats;
-	stats->connections = rewrite->connections.count;
+	stats->connections = rewrite->connections.table.count;
 	stats->kept = (uint64_t)rewrite->blocks.used * NQ_BLOCK_SIZE;
 	stats->evicted = rewrite->connections.evicted;
 	stats->expired = rewrite->connections.expired;

@@ -17,34 +17,18 @@ enum { SEQ = 4, ACK = 8, FLAGS = 13, WINDOW = 14, URGENT = 18, OPTIONS = 20 };
 /* Kinds of options (IANA). */
 enum { OPTION_SCALE = 3, OPTION_MD5 = 19, OPTION_AO = 29, OPTION_MULTIPATH = 30 };
 
-static void find_ends(struct nq_packet *packet, const struct nq_flow_tuple *tuple,
-		      struct nq_tcp *tcp)
+static void find_ends(struct nq_packet *packet, struct nq_flow_tuple tuple, struct nq_tcp *tcp)
 {
 	const struct nq_layout *layout = nq_packet_layout(packet);
 	uint32_t fixed = layout->version == 4 ? 20 : 40;
 	uint32_t width = layout->version == 4 ? 4 : 16;
-	uint8_t addresses[2][16];
-	uint8_t ports[2][2];
-	int order;
 
-	memcpy(addresses[0], tuple->src, 16);
-	memcpy(addresses[1], tuple->dst, 16);
 	/* The IP header's own may have been edited; those behind it cannot be. */
 	if (layout->origin >= fixed)
-		memcpy(addresses[0], packet->data + layout->origin, width);
+		memcpy(tuple.src, packet->data + layout->origin, width);
 	if (layout->target >= fixed)
-		memcpy(addresses[1], packet->data + layout->target, width);
-	nq_put_u16(ports[0], tuple->sport);
-	nq_put_u16(ports[1], tuple->dport);
-	order = memcmp(addresses[0], addresses[1], 16);
-	if (order == 0)
-		order = memcmp(ports[0], ports[1], 2);
-	tcp->direction = order > 0;
-	for (unsigned i = 0; i < 2; i++) {
-		memcpy(tcp->ends.addresses[i], addresses[i ^ tcp->direction], 16);
-		memcpy(tcp->ends.ports[i], ports[i ^ tcp->direction], 2);
-	}
-	tcp->ends.version[0] = tuple->version;
+		memcpy(tuple.dst, packet->data + layout->target, width);
+	tcp->direction = nq_ends_of(&tcp->ends, &tuple);
 }
 
 static void read_options(const struct nq_packet *packet, struct nq_tcp *tcp)
@@ -105,7 +89,7 @@ const char *nq_tcp_read(struct nq_packet *packet, struct nq_tcp *tcp)
 	tcp->flags = header[FLAGS];
 	tcp->window = nq_get_u16(header + WINDOW);
 	tcp->urgent = nq_get_u16(header + URGENT);
-	find_ends(packet, tuple, tcp);
+	find_ends(packet, *tuple, tcp);
 	if (memcmp(tcp->ends.addresses[0], tcp->ends.addresses[1], 16) == 0 &&
 	    memcmp(tcp->ends.ports[0], tcp->ends.ports[1], 2) == 0)
 		return "both its ends are the same";

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "packet/packet.h"
-#include "table/connections.h"
+#include "table/ends.h"
 
 /* Flags of a TCP header (RFC 9293 section 3.1). */
 enum {
