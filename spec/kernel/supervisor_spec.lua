@@ -99,16 +99,16 @@ describe("a worker that dies again and again", function()
   end)
 end)
 
-describe("a script that broke since the start", function()
+describe("what a script loads, broken since the start", function()
   for _, case in ipairs({
-    { "does not compile", "return function(", "does not compile" },
-    { "is gone", nil, "cannot read script" },
+    { "does not compile", "return function(", "failed while loading: " },
+    { "is gone", nil, "failed while loading: cannot open" },
     { "fails in open", "return { packet = print, open = function() error('no') end }", "open of the script failed" },
   }) do
     it(case[1] .. ": the queue stays bound, and the repaired one judges what waited", function()
       net.queue_udp(PORT, 5, "")
       local path = net.file(ACCEPT)
-      local run = net.run(path .. " -q 5")
+      local run = net.run(net.file("return dofile((...).path)") .. " -q 5 -- path=" .. path)
       local portid = net.queue(5).portid
       if case[2] then
         write(path, case[2])
@@ -125,6 +125,27 @@ describe("a script that broke since the start", function()
       wait_for_worker(run, 1)
       box:send("last")
       assert.same({ "waits", "last" }, box:await("last"))
+      run:signal("TERM")
+      assert.equal(0, run:join())
+    end)
+  end
+end)
+
+describe("a script whose file broke since the start", function()
+  for _, case in ipairs({ { "does not compile", "return function(" }, { "is gone" } }) do
+    it(case[1] .. ": the next worker has it as it was", function()
+      net.queue_udp(PORT, 5, "")
+      local path = net.file(ACCEPT)
+      local run = net.run(path .. " -q 5 --default drop")
+      if case[2] then
+        write(path, case[2])
+      else
+        os.remove(path)
+      end
+      replace_worker(run)
+      box:send("judged")
+      assert.same({ "judged" }, box:await("judged"))
+      assert.equal(1, run:count("error:")) -- of the death
       run:signal("TERM")
       assert.equal(0, run:join())
     end)

@@ -62,6 +62,12 @@ function net.file(text)
   return path
 end
 
+--- Write a file anew, at once: a reader has what it was, or what it becomes.
+function net.write(path, text)
+  local new = net.file(text)
+  net.must(("mv %s %s"):format(new, path))
+end
+
 local process = {}
 process.__index = process
 local running = {}
@@ -143,6 +149,23 @@ end
 --- The pid of its worker.
 function process:worker()
   return tonumber(net.must("pgrep -P " .. self.pid))
+end
+
+--- Write a script anew and have it loaded by SIGHUP; waits until that is done: true, or nil and why it was not.
+function process:reload(path, text)
+  local loaded, failed = self:count("info: reloaded"), self:count("not reloaded")
+  if text then
+    net.write(path, text)
+  end
+  self:signal("HUP")
+  local result = net.wait_for("a reload of " .. path, function()
+    assert(self:is_alive(), self:output())
+    if self:count("not reloaded") > failed then
+      return { nil, (self:output():match(".*not reloaded, the script in force stays: ([^\n]*)")) }
+    end
+    return self:count("info: reloaded") > loaded and { true }
+  end)
+  return table.unpack(result, 1, 2)
 end
 
 --- Stop this process and wait until each of its threads stands still: the signal alone is not at once.

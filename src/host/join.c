@@ -1,156 +1,11 @@
-/* Binding and configuring queues, telling apart why it failed, and leaving them. */
+/* Binding queues, telling apart why it failed, and leaving them. */
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "host/loop_parts.h"
 
-enum { ANSWER_TRIES = 100 };
-
-/*
- * Waits for the answer to request `seq`; packets that come before it are kept in their slots, or
- * judged when those are full. The answer's errno as -errno, -ENOBUFS when it may be lost,
- * -ETIMEDOUT.
- */
-static int await_answer(struct nq_loop *loop, uint32_t seq)
-{
-	struct pollfd ready = {.fd = loop->socket, .events = POLLIN};
-	uint64_t overruns = loop->memory->enobufs;
-
-	loop->awaited = seq;
-	loop->answered = false;
-	while (!loop->answered) {
-		struct nq_packet packet = {0};
-		struct nq_answer answer;
-		unsigned slot = loop->filled;
-		int got;
-
-		if (slot == NQ_SLOTS) {
-			int error = nq_loop_judge_received(loop);
-
-			if (error)
-				return error;
-			continue;
-		}
-		got = nq_loop_receive(loop, 1);
-		if (got < 0)
-			return got;
-		if (loop->memory->enobufs != overruns)
-			return -ENOBUFS;
-		if (got == 0) {
-			int count = poll(&ready, 1, 2000);
-
-			if (count < 0 && errno != EINTR)
-				return -errno;
-			if (count == 0)
-				return -ETIMEDOUT;
-			continue;
-		}
-		switch (nq_message_read(&packet, &answer, nq_loop_slot(loop, slot),
-					nq_loop_slot_length(loop, slot))) {
-		case NQ_MESSAGE_PACKET:
-		case NQ_MESSAGE_BROKEN:
-			continue;
-		case NQ_MESSAGE_ANSWER:
-			nq_loop_handle_answer(loop, &answer);
-			break;
-		case NQ_MESSAGE_IGNORED:
-			break;
-		}
-		loop->memory->messages[slot].msg_len = 0;
-		loop->filled = slot;
-	}
-	loop->awaited = 0;
-	return -loop->answer;
-}
-
-static uint32_t config_seq(const struct nq_loop_queue *queue, uint32_t what)
-{
-	return nq_seq(NQ_SEQ_CONFIG, queue->number, what);
-}
-
-/* One request: what it is about, and how it is sent. */
-struct request {
-	uint16_t queue;
-	uint32_t value; /* a flag, or max_packets */
-	bool fail_open;
-	int (*send)(int fd, const struct request *request, uint32_t seq);
-};
-
-static int send_probe(int fd, const struct request *request, uint32_t seq)
-{
-	return nq_config_probe_flag(fd, request->queue, request->value, seq);
-}
-
-static int send_limit(int fd, const struct request *request, uint32_t seq)
-{
-	return nq_config_limit(fd, request->queue, request->value, request->fail_open, seq);
-}
-
-static int send_unbind(int fd, const struct request *request, uint32_t seq)
-{
-	return nq_config_unbind(fd, request->queue, seq);
-}
-
-/* Sends until the answer comes: an overrun can take it along, and reading clears that. */
-static int ask(struct nq_loop *loop, const struct request *request, uint32_t seq)
-{
-	int error = -ENOBUFS;
-
-	for (int try = 0; try < ANSWER_TRIES && error == -ENOBUFS; try++) {
-		error = request->send(loop->socket, request, seq);
-		if (!error)
-			error = await_answer(loop, seq);
-	}
-	return error;
-}
-
-static int probe_flag(struct nq_loop *loop, const struct nq_loop_queue *queue, unsigned bit)
-{
-	struct request request = {.queue = queue->number, .value = 1u << bit, .send = send_probe};
-
-	return ask(loop, &request, config_seq(queue, 1 + bit));
-}
-
-static int limit_queue(struct nq_loop *loop, const struct nq_loop_queue *queue,
-		       uint32_t max_packets, bool fail_open)
-{
-	struct request request = {.queue = queue->number,
-				  .value = max_packets,
-				  .fail_open = fail_open,
-				  .send = send_limit};
-
-	return ask(loop, &request, config_seq(queue, 32));
-}
-
-static int unbind_queue(struct nq_loop *loop, const struct nq_loop_queue *queue)
-{
-	struct request request = {.queue = queue->number, .send = send_unbind};
-	int error = ask(loop, &request, config_seq(queue, 33));
-
-	return error == -ENODEV ? 0 : error;
-}
-
-static int send_bind(struct nq_loop *loop, const struct nq_loop_queue *queue,
-		     const struct nq_queue_config *config)
-{
-	uint32_t seq = config_seq(queue, 34);
-	int error = 0;
-
-	for (int try = 0; try < 2; try++) {
-		error = nq_config_bind(loop->socket, queue->number, config, seq);
-		if (!error)
-			error = await_answer(loop, seq);
-		/* Ours already, from a worker that died while binding or leaving: bind it anew. */
-		if (error != -EBUSY || unbind_queue(loop, queue) != 0)
-			break;
-	}
-	/* If only the answer was lost the queue is ours and takes its length again. */
-	return error == -ENOBUFS ? limit_queue(loop, queue, config->max_packets, false) : error;
-}
-
-static int fail_flag(struct nq_failure *failure, const struct nq_loop_queue *queue, unsigned bit)
+int nq_loop_fail_flag(struct nq_failure *failure, const struct nq_loop_queue *queue, unsigned bit)
 {
 	return nq_fail(failure, 69, EOPNOTSUPP,
 		       "this kernel does not support %s (queue %u): it needs %s", nq_flag_name(bit),
@@ -191,8 +46,8 @@ static int fail_permission(struct nq_loop *loop, struct nq_failure *failure,
 		       queue->number, pid == getpid() ? "this process itself" : name, (int)pid);
 }
 
-static int fail_request(struct nq_loop *loop, struct nq_failure *failure,
-			const struct nq_loop_queue *queue, int error)
+int nq_loop_fail_request(struct nq_loop *loop, struct nq_failure *failure,
+			 const struct nq_loop_queue *queue, int error)
 {
 	switch (error) {
 	case -EPERM:
@@ -221,18 +76,19 @@ static int name_refused_flag(struct nq_loop *loop, struct nq_failure *failure,
 	int error;
 
 	plain.flags = 0;
-	(void)unbind_queue(loop, queue);
-	error = send_bind(loop, queue, &plain);
+	(void)nq_loop_unbind(loop, queue);
+	error = nq_loop_bind(loop, queue, &plain);
 	if (error)
-		return fail_request(loop, failure, queue, error);
+		return nq_loop_fail_request(loop, failure, queue, error);
 	for (unsigned bit = 0; bit < NQ_FLAG_COUNT; bit++) {
 		if (!(queue->settings.kernel.flags & 1u << bit))
 			continue;
-		error = probe_flag(loop, queue, bit);
+		error = nq_loop_probe_flag(loop, queue, bit);
 		if (error) {
-			(void)unbind_queue(loop, queue);
-			return error == -EOPNOTSUPP ? fail_flag(failure, queue, bit)
-						    : fail_request(loop, failure, queue, error);
+			(void)nq_loop_unbind(loop, queue);
+			return error == -EOPNOTSUPP
+				       ? nq_loop_fail_flag(failure, queue, bit)
+				       : nq_loop_fail_request(loop, failure, queue, error);
 		}
 	}
 	return 0;
@@ -246,20 +102,20 @@ static int bind_queue(struct nq_loop *loop, const struct nq_loop_queue *queue,
 	for (unsigned bit = 0; bit < NQ_FLAG_COUNT; bit++) {
 		if (!(queue->settings.kernel.flags & 1u << bit))
 			continue;
-		error = probe_flag(loop, queue, bit);
+		error = nq_loop_probe_flag(loop, queue, bit);
 		if (error == -EOPNOTSUPP)
-			return fail_flag(failure, queue, bit);
+			return nq_loop_fail_flag(failure, queue, bit);
 		if (error != 0 && error != -ENODEV)
-			return fail_request(loop, failure, queue, error);
+			return nq_loop_fail_request(loop, failure, queue, error);
 	}
-	error = send_bind(loop, queue, &queue->settings.kernel);
+	error = nq_loop_bind(loop, queue, &queue->settings.kernel);
 	if (error == -EOPNOTSUPP)
 		return name_refused_flag(loop, failure, queue);
-	return error ? fail_request(loop, failure, queue, error) : 0;
+	return error ? nq_loop_fail_request(loop, failure, queue, error) : 0;
 }
 
 /* The buffer serves all queues of the socket: it is as large as theirs together. */
-static void set_buffer(struct nq_loop *loop)
+void nq_loop_set_buffer(struct nq_loop *loop)
 {
 	uint64_t sum = 0;
 
@@ -292,7 +148,7 @@ static void unbind_all(struct nq_loop *loop, unsigned count)
 	/* First: whoever takes over from here on binds anew. */
 	loop->memory->joined = 0;
 	for (unsigned i = 0; i < count; i++) {
-		int error = unbind_queue(loop, &loop->queues[i]);
+		int error = nq_loop_unbind(loop, &loop->queues[i]);
 
 		if (error)
 			nq_log(NQ_LOG_WARN, "cannot leave queue %u: %s", loop->queues[i].number,
@@ -309,14 +165,9 @@ static void unbind_all(struct nq_loop *loop, unsigned count)
 
 int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 {
-	set_buffer(loop);
-	if (loop->memory->joined) {
-		int error = nq_loop_take_over(loop);
-
-		return error ? nq_fail(failure, 1, -error, "cannot take the queues over: %s",
-				       strerror(-error))
-			     : 0;
-	}
+	nq_loop_set_buffer(loop);
+	if (loop->memory->joined)
+		return nq_loop_take_over(loop, failure);
 	nq_keep_reset(loop);
 	for (unsigned i = 0; i < loop->queue_count; i++) {
 		int error;
@@ -355,7 +206,7 @@ void nq_loop_leave(struct nq_loop *loop)
 
 		budget += queue->settings.kernel.max_packets + NQ_SLOTS;
 		if (queue->settings.on_error == NQ_ACCEPT)
-			(void)limit_queue(loop, queue, 0, true);
+			(void)nq_loop_limit(loop, queue, 0, true);
 	}
 	loop->leaving = true;
 	do {

@@ -277,6 +277,11 @@ static void end_due(struct nq_loop *loop, struct nq_timers *timers, int64_t now,
 void nq_keep_end(struct nq_loop *loop)
 {
 	end_due(loop, &loop->keep.delayed, NQ_NEVER, UINT32_MAX);
+	nq_keep_end_held(loop);
+}
+
+void nq_keep_end_held(struct nq_loop *loop)
+{
 	end_due(loop, &loop->keep.held, NQ_NEVER, UINT32_MAX);
 }
 

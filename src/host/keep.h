@@ -82,7 +82,10 @@ int nq_keep_run_due(struct nq_loop *loop);
 /* All at once: delayed packets are accepted, held ones get their verdict. Not yet flushed. */
 void nq_keep_end(struct nq_loop *loop);
 
-/* The same for those of one queue, in no order. */
+/* Held ones only. */
+void nq_keep_end_held(struct nq_loop *loop);
+
+/* All of one queue, in no order. */
 void nq_keep_end_queue(struct nq_loop *loop, unsigned queue);
 
 /* After a flush: what was settled gives its place back. */

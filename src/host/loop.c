@@ -18,15 +18,18 @@ struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number)
 	return loop->queues[0].number == number ? &loop->queues[0] : NULL;
 }
 
-static int watch(const struct nq_loop *loop, int fd)
+int nq_loop_watch(const struct nq_loop *loop, int fd, bool armed)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+	struct epoll_event event = {.events = armed ? EPOLLIN : 0, .data.fd = fd};
 
-	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event);
+	if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ||
+	    (errno == EEXIST && epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &event) == 0))
+		return 0;
+	return -errno;
 }
 
 /* Timers may have been added before there was a loop to wait for them. */
-static int open_timers(struct nq_timers *timers)
+int nq_loop_open_timers(struct nq_timers *timers)
 {
 	int error = nq_alarm_open(timers->alarm);
 
@@ -91,11 +94,17 @@ struct nq_loop *nq_loop_new(struct nq_memory *memory, unsigned lane, int socket,
 		goto out;
 	errno = -nq_keep_init(loop, memory);
 	if (!errno && timers && timers->alarm->fd < 0)
-		errno = -open_timers(timers);
+		errno = -nq_loop_open_timers(timers);
 	if (errno)
 		goto out;
-	if (watch(loop, loop->socket) < 0 || watch(loop, loop->wake) < 0 ||
-	    watch(loop, loop->keep.alarm.fd) < 0 || (timers && watch(loop, timers->alarm->fd) < 0))
+	errno = -nq_loop_watch(loop, loop->socket, true);
+	if (!errno)
+		errno = -nq_loop_watch(loop, loop->wake, true);
+	if (!errno)
+		errno = -nq_loop_watch(loop, loop->keep.alarm.fd, true);
+	if (!errno && timers)
+		errno = -nq_loop_watch(loop, timers->alarm->fd, true);
+	if (errno)
 		goto out;
 	return loop;
 out:
@@ -242,6 +251,8 @@ void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 			loop->failed = -answer->error;
 			break;
 		}
+		if (queue && answer->seq == nq_loop_barrier_seq(loop, queue))
+			queue->memory->kernel = queue->settings.kernel;
 		/* No packet came first: what was numbered up to the barrier has no other reader. */
 		if (queue && queue->takeover && queue->barrier_known &&
 		    answer->seq == nq_loop_barrier_seq(loop, queue))
@@ -423,7 +434,13 @@ int nq_loop_run(struct nq_loop *loop)
 {
 	while (!__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE)) {
 		struct epoll_event events[2];
-		int got = nq_loop_step(loop);
+		int got;
+
+		if (__atomic_load_n(&loop->asked, __ATOMIC_ACQUIRE)) {
+			__atomic_store_n(&loop->asked, false, __ATOMIC_RELEASE);
+			return NQ_LOOP_ASKED;
+		}
+		got = nq_loop_step(loop);
 
 		if (got < 0)
 			return got;
@@ -447,6 +464,12 @@ void nq_loop_wake(struct nq_loop *loop)
 void nq_loop_stop(struct nq_loop *loop)
 {
 	__atomic_store_n(&loop->stop, true, __ATOMIC_RELEASE);
+	nq_loop_wake(loop);
+}
+
+void nq_loop_ask(struct nq_loop *loop)
+{
+	__atomic_store_n(&loop->asked, true, __ATOMIC_RELEASE);
 	nq_loop_wake(loop);
 }
 

@@ -80,6 +80,7 @@ struct nq_loop {
 	bool bound;
 	int failed; /* -errno: found while judging, told by the step */
 	bool stop;  /* atomic */
+	bool asked; /* atomic */
 	struct nq_log_limit limit;
 	/* Answers to rejected packets. */
 	const struct nq_raw *raw;	      /* the caller's; NULL: none are sent */
@@ -122,8 +123,37 @@ void nq_loop_report_buffer(const struct nq_loop *loop);
  */
 int nq_loop_step(struct nq_loop *loop);
 
+/* What nq_loop_run returns between two batches, once, after nq_loop_ask. */
+#define NQ_LOOP_ASKED 1
+
 /* Steps and waits until stopped: 0; -EINTR when a signal interrupted the wait; another -errno. */
 int nq_loop_run(struct nq_loop *loop);
+
+/* Makes nq_loop_run return NQ_LOOP_ASKED after the batch at hand. Any thread. */
+void nq_loop_ask(struct nq_loop *loop);
+
+/* Another judge for the packets of a loop: what nq_loop_new was given for the one before. */
+struct nq_loop_judge {
+	const struct nq_settings *settings;
+	void *const *owners;
+	void *context;
+	struct nq_timers *timers;
+	struct nq_budget *budget; /* counts what is delayed by now, too */
+};
+
+/*
+ * Between two steps. offer asks whether the kernel and this process have what it needs, and changes
+ * nothing that is judged by: 0, or -errno with *failure. Then either withdraw, or replace: packets
+ * that came under the settings of the old one are judged by it, those it holds get their verdict,
+ * and from the next packet on the new one judges; delayed packets stay. Nothing of the old one is
+ * used by the loop any more. replace returns 0, or -errno with *failure when the kernel refused a
+ * setting after all; that one stays as it was.
+ */
+int nq_loop_offer(struct nq_loop *loop, const struct nq_loop_judge *judge,
+		  struct nq_failure *failure);
+void nq_loop_withdraw(struct nq_loop *loop, const struct nq_loop_judge *judge);
+int nq_loop_replace(struct nq_loop *loop, const struct nq_loop_judge *judge,
+		    struct nq_failure *failure);
 
 /* Judges what the kernel still holds, gives what is kept its verdict and unbinds; no timers run.
  * Packets that come later are the kernel's to decide. */

@@ -1,6 +1,7 @@
 /*
- * loop_parts.h - what the files of the loop share: loop.c (the data path), join.c (binding,
- * configuring, leaving), answer.c (rejecting) and takeover.c (after a dead worker). Not for others.
+ * loop_parts.h - what the files of the loop share: loop.c (the data path), join.c (binding
+ * and leaving) and request.c (asking the kernel), replace.c (another judge), answer.c (rejecting)
+ * and takeover.c (after a dead worker). Not for others.
  */
 #ifndef NQ_LOOP_PARTS_H
 #define NQ_LOOP_PARTS_H
@@ -67,6 +68,41 @@ void nq_loop_handle_answer(struct nq_loop *loop, const struct nq_answer *answer)
 void nq_loop_answer(struct nq_loop *loop, const struct nq_loop_queue *queue,
 		    struct nq_packet *packet);
 
+/*
+ * request.c: each sends a request and waits for its answer, while packets that come are kept in
+ * their slots, or judged when those are full. 0, or -errno of the answer; -ENOBUFS when it is lost
+ * again and again, -ETIMEDOUT.
+ *
+ * Of a queue that is not bound yet: whether the kernel has a flag (-EOPNOTSUPP); nothing is
+ * changed.
+ */
+int nq_loop_probe_flag(struct nq_loop *loop, const struct nq_loop_queue *queue, unsigned bit);
+
+/* Of one that is bound, the same for all flags that are not in force yet; tells the user. */
+int nq_loop_check_flags(struct nq_loop *loop, const struct nq_loop_queue *queue,
+			const struct nq_queue_config *config, struct nq_failure *failure);
+
+int nq_loop_bind(struct nq_loop *loop, const struct nq_loop_queue *queue,
+		 const struct nq_queue_config *config);
+int nq_loop_change(struct nq_loop *loop, const struct nq_loop_queue *queue,
+		   const struct nq_queue_config *config);
+int nq_loop_limit(struct nq_loop *loop, const struct nq_loop_queue *queue, uint32_t max_packets,
+		  bool fail_open);
+int nq_loop_unbind(struct nq_loop *loop, const struct nq_loop_queue *queue);
+
+/* join.c: what the answer to such a request means, for the user. */
+int nq_loop_fail_flag(struct nq_failure *failure, const struct nq_loop_queue *queue, unsigned bit);
+int nq_loop_fail_request(struct nq_loop *loop, struct nq_failure *failure,
+			 const struct nq_loop_queue *queue, int error);
+
+/* join.c: asks for a receive buffer as large as those of all queues together. */
+void nq_loop_set_buffer(struct nq_loop *loop);
+
+/* Waits for the descriptor, or, not `armed`, only gets ready to: what is needed for it is taken
+ * then. 0 or -errno. */
+int nq_loop_watch(const struct nq_loop *loop, int fd, bool armed);
+int nq_loop_open_timers(struct nq_timers *timers);
+
 /* Makes the epoll descriptor readable. */
 void nq_loop_wake(struct nq_loop *loop);
 
@@ -104,8 +140,8 @@ void nq_keep_write(struct nq_loop *loop, struct nq_kept *record, const struct nq
  */
 bool nq_keep_submit(struct nq_loop *loop, struct nq_kept *record, const struct nq_packet *packet);
 
-/* takeover.c: judges what a dead worker left in the lane: 0 or -errno. */
-int nq_loop_take_over(struct nq_loop *loop);
+/* takeover.c: judges what a dead worker left in the lane: 0 or -errno with *failure. */
+int nq_loop_take_over(struct nq_loop *loop, struct nq_failure *failure);
 
 /* The ids up to `last` that nobody has told us of get on_error: what the dead worker received in
  * its last call. */

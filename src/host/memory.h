@@ -20,6 +20,7 @@
 
 #include "host/timer.h"
 #include "netlink/batch.h"
+#include "netlink/config.h"
 
 #define NQ_MEMORY_MAGIC 0x6e66716du /* "nfqm" */
 #define NQ_MEMORY_VERSION 2u
@@ -57,7 +58,7 @@ struct nq_queue_memory {
 	 * orphans_above, up to the first packet or the barrier that their successor meets. */
 	uint32_t orphans;
 	uint32_t orphans_above;
-	uint32_t unused;
+	struct nq_queue_config kernel; /* in force while the queue is bound */
 	struct nq_counters counters;
 };
 
@@ -121,6 +122,7 @@ struct nq_memory {
 	uint32_t worker_state; /* enum nq_worker_state */
 	uint32_t unused;
 	uint64_t workers_lost;
+	uint64_t reloads; /* scripts that took the place of another */
 };
 
 /*

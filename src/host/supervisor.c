@@ -1,46 +1,21 @@
 #include "host/supervisor.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "host/clock.h"
-#include "host/log.h"
+#include "host/channel.h"
+#include "host/supervisor_parts.h"
 
 enum { SHORT_LIFE_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 5000, ECHO_MS = 20 };
 
 /* A worker that has judged so many packets did not die at once, however short its life. */
 enum { PROGRESS = NQ_SLOTS };
-
-struct supervisor {
-	struct nq_memory *memory;
-	const int *sockets;
-	nq_worker_main *main;
-	void *context;
-	sigset_t signals, old_signals;
-	int signal_fd; /* where those are read, as they come */
-	pid_t worker;  /* 0: none alive */
-	int stop_fd;   /* the worker stops when it is closed; -1: it is */
-	int64_t started_ms, stopped_ms;
-	int64_t restart_ms;	  /* without a worker: when the next is started */
-	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
-	uint64_t started_packets; /* received before the worker started */
-	int pause_ms;
-	bool stopping;
-	bool ever_ready; /* a worker has judged */
-	bool done;	 /* with `result` as exit status */
-	int result;
-};
-
-static int64_t now_ms(void)
-{
-	return nq_clock_now() / 1000000;
-}
 
 static uint64_t count_packets(struct nq_memory *memory)
 {
@@ -68,83 +43,101 @@ static void disregard(int signal)
 }
 
 /*
- * The worker's process. It leaves cleanly when the pipe behind `stop_fd` is closed: by its
+ * The worker's process. It leaves cleanly when the other end of the channel is closed: by its
  * supervisor, which asks for it so, or by the kernel when there is no supervisor any more. A signal
  * to the whole process group or cgroup, a terminal's Ctrl-C for one, is the supervisor's to hear.
  */
-static int run_worker(struct supervisor *supervisor, int stop_fd)
+static int run_worker(struct nq_supervisor *supervisor, const struct nq_worker_start *start)
 {
-	int status;
+	struct nq_failure failure = {0};
 
 	disregard(SIGINT);
 	disregard(SIGTERM);
+	if (!supervisor->ignores_hangup)
+		disregard(SIGHUP);
 	close(supervisor->signal_fd);
 	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
-	status = supervisor->main(supervisor->context, supervisor->memory, supervisor->sockets,
-				  stop_fd);
-	if (status == 0)
+	if (supervisor->job->main(supervisor->job->context, start, &failure) == 0) {
 		__atomic_store_n(&supervisor->memory->worker_state, NQ_WORKER_DONE,
 				 __ATOMIC_RELEASE);
-	return status;
+		return 0;
+	}
+	if (!failure.status)
+		failure.status = 1;
+	/* The supervisor tells of a script that was tried. */
+	if (supervisor->tryout.on)
+		(void)nq_channel_send_report(start->channel, start->generation, &failure);
+	else
+		nq_log(NQ_LOG_ERROR, "%s", failure.message);
+	return failure.status;
 }
 
-static int start_worker(struct supervisor *supervisor)
+static int start_worker(struct nq_supervisor *supervisor)
 {
+	const struct nq_tryout *tryout = &supervisor->tryout;
+	struct nq_worker_start start = {
+		.memory = supervisor->memory,
+		.sockets = supervisor->job->sockets,
+		.script = tryout->on ? &tryout->script : &supervisor->script,
+		.generation = tryout->generation,
+	};
 	int ends[2];
+	int error;
 	pid_t pid;
 
 	supervisor->memory->worker_state = NQ_WORKER_STARTING;
-	supervisor->started_ms = now_ms();
+	supervisor->started_ms = nq_supervisor_now();
 	supervisor->started_packets = count_packets(supervisor->memory);
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
+	supervisor->ready = false;
+	error = nq_channel_open(ends);
+	if (error)
+		return error;
 	pid = fork();
 	if (pid == 0) {
 		close(ends[1]);
-		_exit(run_worker(supervisor, ends[0]));
+		start.channel = ends[0];
+		_exit(run_worker(supervisor, &start));
 	}
+	error = errno;
 	close(ends[0]);
 	if (pid < 0) {
-		int error = errno;
-
 		close(ends[1]);
 		return -error;
 	}
 	supervisor->worker = pid;
-	supervisor->stop_fd = ends[1];
+	supervisor->channel = ends[1];
 	return 0;
 }
 
-static void ask_to_stop(struct supervisor *supervisor)
+static void ask_to_stop(struct nq_supervisor *supervisor)
 {
-	if (supervisor->stop_fd >= 0)
-		close(supervisor->stop_fd);
-	supervisor->stop_fd = -1;
+	if (supervisor->channel >= 0)
+		close(supervisor->channel);
+	supervisor->channel = -1;
 }
 
-static void log_death(const struct supervisor *supervisor, int status)
+/* "was killed by signal 9 (Killed)" */
+static void describe_death(int status, char how[80])
 {
 	if (WIFSIGNALED(status))
-		nq_log(NQ_LOG_ERROR,
-		       "the worker (pid %d) was killed by signal %d (%s); starting another",
-		       (int)supervisor->worker, WTERMSIG(status), strsignal(WTERMSIG(status)));
+		snprintf(how, 80, "was killed by signal %d (%s)", WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
 	else
-		nq_log(NQ_LOG_ERROR,
-		       "the worker (pid %d) ended with status %d (os.exit in the script?); "
-		       "starting another",
-		       (int)supervisor->worker, WEXITSTATUS(status));
+		snprintf(how, 80, "ended with status %d (os.exit in the script?)",
+			 WEXITSTATUS(status));
 }
 
-static void finish(struct supervisor *supervisor, int result)
+static void finish(struct nq_supervisor *supervisor, int result)
 {
 	supervisor->done = true;
 	supervisor->result = result;
 }
 
 /* After a death: all is over, or another worker is due. */
-static void finish_worker(struct supervisor *supervisor, int status)
+static void finish_worker(struct nq_supervisor *supervisor, int status)
 {
 	bool exited = WIFEXITED(status);
+	char how[80];
 
 	supervisor->ever_ready |= supervisor->memory->worker_state != NQ_WORKER_STARTING;
 	if (exited && WEXITSTATUS(status) == 0 &&
@@ -163,9 +156,17 @@ static void finish_worker(struct supervisor *supervisor, int status)
 		finish(supervisor, exited && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
 		return;
 	}
-	log_death(supervisor, status);
+	if (supervisor->gave_up) {
+		supervisor->restart_ms = 0; /* with the script in force */
+		return;
+	}
+	describe_death(status, how);
+	nq_log(NQ_LOG_ERROR, "the worker (pid %d) %s; starting another", (int)supervisor->worker,
+	       how);
 	supervisor->memory->workers_lost++;
-	if (now_ms() - supervisor->started_ms >= SHORT_LIFE_MS ||
+	if (supervisor->tryout.on)
+		nq_tryout_lose(supervisor, how);
+	if (nq_supervisor_now() - supervisor->started_ms >= SHORT_LIFE_MS ||
 	    count_packets(supervisor->memory) - supervisor->started_packets >= PROGRESS) {
 		supervisor->pause_ms = 0;
 	} else if (supervisor->pause_ms == 0) {
@@ -175,12 +176,12 @@ static void finish_worker(struct supervisor *supervisor, int status)
 		if (supervisor->pause_ms > LONGEST_PAUSE_MS)
 			supervisor->pause_ms = LONGEST_PAUSE_MS;
 	}
-	supervisor->restart_ms = now_ms() + supervisor->pause_ms;
+	supervisor->restart_ms = nq_supervisor_now() + supervisor->pause_ms;
 }
 
-static void handle_stop(struct supervisor *supervisor, const struct signalfd_siginfo *info)
+static void handle_stop(struct nq_supervisor *supervisor, const struct signalfd_siginfo *info)
 {
-	int64_t now = now_ms();
+	int64_t now = nq_supervisor_now();
 	pid_t sender = info->ssi_code <= 0 ? (pid_t)info->ssi_pid : 0;
 
 	if (!supervisor->stopping) {
@@ -199,30 +200,60 @@ static void handle_stop(struct supervisor *supervisor, const struct signalfd_sig
 		kill(supervisor->worker, SIGKILL);
 }
 
+static void handle_hangup(struct nq_supervisor *supervisor, const struct signalfd_siginfo *info)
+{
+	if (info->ssi_code <= 0)
+		supervisor->tryout.asked = true;
+	else if (!supervisor->ignores_hangup)
+		handle_stop(supervisor, info); /* the kernel's: the terminal is gone */
+}
+
 /* Everything that has come; SIGCHLD is only a reason to look (reap_worker). */
-static void read_signals(struct supervisor *supervisor)
+static void read_signals(struct nq_supervisor *supervisor)
 {
 	struct signalfd_siginfo info;
 
 	while (read(supervisor->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
 			handle_stop(supervisor, &info);
+		else if (info.ssi_signo == SIGHUP)
+			handle_hangup(supervisor, &info);
 	}
 }
 
-static void reap_worker(struct supervisor *supervisor)
+static void read_reports(struct nq_supervisor *supervisor)
+{
+	struct nq_failure failure;
+	uint32_t generation;
+
+	while (supervisor->channel >= 0 &&
+	       nq_channel_take_report(supervisor->channel, &generation, &failure) > 0) {
+		const struct nq_tryout *tryout = &supervisor->tryout;
+
+		if (failure.status == 0)
+			supervisor->ready = true;
+		if (!tryout->on || generation != tryout->generation)
+			continue;
+		supervisor->gave_up = failure.status != 0 && tryout->begun;
+		nq_tryout_conclude(supervisor, &failure);
+	}
+}
+
+static void reap_worker(struct nq_supervisor *supervisor)
 {
 	int status;
 
 	if (!supervisor->worker ||
 	    waitpid(supervisor->worker, &status, WNOHANG) != supervisor->worker)
 		return;
+	read_reports(supervisor); /* its last words */
 	finish_worker(supervisor, status);
 	supervisor->worker = 0;
-	ask_to_stop(supervisor); /* the pipe of the dead one */
+	supervisor->ready = supervisor->gave_up = false;
+	ask_to_stop(supervisor); /* the channel to the dead one */
 }
 
-static void replace_worker(struct supervisor *supervisor)
+static void replace_worker(struct nq_supervisor *supervisor)
 {
 	int error;
 
@@ -232,63 +263,79 @@ static void replace_worker(struct supervisor *supervisor)
 		finish(supervisor, 1); /* nobody to drain: the queue goes with its socket */
 		return;
 	}
-	if (now_ms() < supervisor->restart_ms)
+	if (nq_supervisor_now() < supervisor->restart_ms)
 		return;
 	error = start_worker(supervisor);
 	if (error) {
 		nq_log(NQ_LOG_ERROR, "cannot start the worker, trying again: %s", strerror(-error));
 		supervisor->pause_ms = LONGEST_PAUSE_MS;
-		supervisor->restart_ms = now_ms() + supervisor->pause_ms;
+		supervisor->restart_ms = nq_supervisor_now() + supervisor->pause_ms;
 	}
 }
 
 /* Milliseconds until something is due that no descriptor tells of; -1: nothing. */
-static int time_left(const struct supervisor *supervisor)
+static int time_left(const struct nq_supervisor *supervisor)
 {
 	int64_t left;
 
 	if (supervisor->worker)
 		return -1;
-	left = supervisor->restart_ms - now_ms();
+	left = supervisor->restart_ms - nq_supervisor_now();
 	return left > 0 ? (int)left : 0;
 }
 
-/* One place to wait, one turn a wake-up: signals, deaths, then what is due. */
-static int watch(struct supervisor *supervisor)
+/* One place to wait, one turn a wake-up: signals, reports, deaths, then what is due. */
+static int watch(struct nq_supervisor *supervisor)
 {
 	while (!supervisor->done) {
-		struct pollfd ready = {.fd = supervisor->signal_fd, .events = POLLIN};
+		struct pollfd ready[2] = {{.fd = supervisor->signal_fd, .events = POLLIN},
+					  {.fd = supervisor->channel, .events = POLLIN}};
 
+		/* Of a dead worker SIGCHLD tells, and its channel goes on telling. */
+		if (ready[1].fd >= 0 && supervisor->silent)
+			ready[1].fd = -1;
 		/* A failure, an interruption: all there is to do is looked for anyway. */
-		(void)poll(&ready, 1, time_left(supervisor));
+		(void)poll(ready, 2, time_left(supervisor));
+		supervisor->silent = (ready[1].revents & POLLHUP) != 0;
 		read_signals(supervisor);
+		read_reports(supervisor);
 		reap_worker(supervisor);
+		if (!supervisor->stopping)
+			nq_tryout_begin(supervisor);
 		replace_worker(supervisor);
 	}
+	nq_tryout_end(supervisor);
 	return supervisor->result;
 }
 
-int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *main, void *context)
+int nq_supervise(const struct nq_supervision *supervision)
 {
-	struct supervisor supervisor = {.memory = memory,
-					.sockets = sockets,
-					.main = main,
-					.context = context,
-					.stop_fd = -1};
+	struct nq_supervisor supervisor = {
+		.job = supervision, .memory = supervision->memory, .channel = -1};
+	struct nq_failure failure;
+	struct sigaction hangup;
 	int result = 1;
 	int error;
 
+	/* Signals are not blocked yet: a pipe may be waited for. */
+	if (nq_text_read(supervision->script, false, &supervisor.script, &failure) != 0) {
+		nq_log(NQ_LOG_ERROR, "%s", failure.message);
+		return failure.status;
+	}
 	/* A log or an output that nobody reads any more must not end the judging. */
 	disregard(SIGPIPE);
+	supervisor.ignores_hangup =
+		sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
 	sigemptyset(&supervisor.signals);
 	sigaddset(&supervisor.signals, SIGTERM);
 	sigaddset(&supervisor.signals, SIGINT);
+	sigaddset(&supervisor.signals, SIGHUP);
 	sigaddset(&supervisor.signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &supervisor.signals, &supervisor.old_signals);
 	supervisor.signal_fd = signalfd(-1, &supervisor.signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (supervisor.signal_fd < 0) {
 		nq_log(NQ_LOG_ERROR, "cannot read signals: %s", strerror(errno));
-		return 1;
+		goto out;
 	}
 	error = start_worker(&supervisor);
 	if (error)
@@ -296,5 +343,7 @@ int nq_supervise(struct nq_memory *memory, const int *sockets, nq_worker_main *m
 	else
 		result = watch(&supervisor);
 	close(supervisor.signal_fd);
+out:
+	nq_text_free(&supervisor.script);
 	return result;
 }

@@ -109,13 +109,18 @@ static int settle_kept(struct nq_loop *loop)
 	return error;
 }
 
+static int fail_takeover(struct nq_failure *failure, int error)
+{
+	return nq_fail(failure, 1, -error, "cannot take the queues over: %s", strerror(-error));
+}
+
 /*
  * The successor of a dead worker, whose sockets and memory these are: first what was decided and
  * maybe sent, then on_error for the packet in the handler, then what was held and delayed, then the
  * handler for the rest of the batch. Packets whose message died with the worker are found by id:
  * see the barrier in nq_loop_handle_answer, and meet_packet in loop.c.
  */
-int nq_loop_take_over(struct nq_loop *loop)
+static int take_received(struct nq_loop *loop)
 {
 	struct nq_lane_memory *memory = loop->memory;
 	int32_t cursor = memory->cursor;
@@ -159,11 +164,35 @@ int nq_loop_take_over(struct nq_loop *loop)
 	error = nq_loop_flush(loop);
 	if (!error)
 		error = settle_kept(loop);
-	if (!error)
-		error = nq_loop_judge_received(loop);
+	return error ? error : nq_loop_judge_received(loop);
+}
+
+/* Another script may have other settings. Either request's answer is the barrier. */
+static int send_barrier(const struct nq_loop *loop, const struct nq_loop_queue *queue)
+{
+	uint32_t seq = nq_loop_barrier_seq(loop, queue);
+
+	if (nq_config_equal(&queue->memory->kernel, &queue->settings.kernel))
+		return nq_config_limit(loop->socket, queue->number,
+				       queue->settings.kernel.max_packets, false, seq);
+	queue->memory->kernel.max_packets = 0; /* not known until it is answered */
+	return nq_config_change(loop->socket, queue->number, &queue->settings.kernel, seq);
+}
+
+int nq_loop_take_over(struct nq_loop *loop, struct nq_failure *failure)
+{
+	int error = take_received(loop);
+
 	if (error)
-		return error;
-	memory->takeovers++;
+		return fail_takeover(failure, error);
+	for (unsigned i = 0; i < loop->queue_count; i++) {
+		struct nq_loop_queue *queue = &loop->queues[i];
+
+		error = nq_loop_check_flags(loop, queue, &queue->settings.kernel, failure);
+		if (error)
+			return error;
+	}
+	loop->memory->takeovers++;
 	for (unsigned i = 0; i < loop->queue_count; i++) {
 		struct nq_loop_queue *queue = &loop->queues[i];
 		struct nq_proc_queue line;
@@ -172,11 +201,9 @@ int nq_loop_take_over(struct nq_loop *loop)
 		queue->barrier_known =
 			loop->proc >= 0 && nq_proc_read(loop->proc, queue->number, &line) == 0;
 		queue->barrier = queue->barrier_known ? line.id_sequence : 0;
-		error = nq_config_limit(loop->socket, queue->number,
-					queue->settings.kernel.max_packets, false,
-					nq_loop_barrier_seq(loop, queue));
+		error = send_barrier(loop, queue);
 		if (error)
-			return error;
+			return fail_takeover(failure, error);
 	}
 	loop->bound = true;
 	return 0;

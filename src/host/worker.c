@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,48 +9,29 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "host/channel.h"
+#include "host/worker_parts.h"
+
 enum { ASK_MS = 500 };
 
-enum phase { LOADING, OPENED, JOINED, ENDED };
-
-struct worker;
-
-struct lane_thread {
-	struct nq_worker_lane lane;
-	struct worker *worker;
-	pthread_t thread;
-	bool started;
-	/* Under the worker's lock. */
-	enum phase phase;
-	bool failed;
-	struct nq_failure failure;
-};
-
-struct worker {
-	struct nq_memory *memory;
-	const struct nq_worker_ops *ops;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	int report;	    /* eventfd: a thread changed its phase */
-	enum phase allowed; /* how far threads may go */
-	bool stopping;
-	unsigned count;
-	struct lane_thread *threads;
-	struct nq_watchdog *watchdog;
-};
-
-static void enter_phase(struct lane_thread *thread, enum phase phase)
+void nq_worker_tell(struct nq_worker *worker)
 {
-	struct worker *worker = thread->worker;
 	uint64_t one = 1;
+
+	(void)!write(worker->report, &one, sizeof(one));
+}
+
+static void enter_phase(struct nq_lane_thread *thread, enum nq_phase phase)
+{
+	struct nq_worker *worker = thread->worker;
 
 	pthread_mutex_lock(&worker->lock);
 	thread->phase = phase;
 	pthread_mutex_unlock(&worker->lock);
-	(void)!write(worker->report, &one, sizeof(one));
+	nq_worker_tell(worker);
 }
 
-static void fail_thread(struct lane_thread *thread)
+static void fail_thread(struct nq_lane_thread *thread)
 {
 	pthread_mutex_lock(&thread->worker->lock);
 	thread->failed = true;
@@ -59,7 +39,7 @@ static void fail_thread(struct lane_thread *thread)
 }
 
 /* Waits until every other thread has come as far: false when the run is being given up instead. */
-static bool wait_for(struct worker *worker, enum phase phase)
+static bool wait_for(struct nq_worker *worker, enum nq_phase phase)
 {
 	bool go;
 
@@ -74,15 +54,16 @@ static bool wait_for(struct worker *worker, enum phase phase)
 /* The life of a lane: state and script, loop, `open`; then the kernel; then all of it backwards. */
 static void *run_lane(void *argument)
 {
-	struct lane_thread *thread = argument;
+	struct nq_lane_thread *thread = argument;
 	struct nq_worker_lane *lane = &thread->lane;
-	struct worker *worker = thread->worker;
-	bool opened = false;
+	struct nq_worker *worker = thread->worker;
+	bool loaded = false;
 
 	if (worker->ops->load(lane, &thread->failure) != 0) {
 		fail_thread(thread);
 		goto out;
 	}
+	loaded = true;
 	lane->loop = nq_loop_new(worker->memory, lane->number, lane->socket, lane->settings,
 				 lane->owners, worker->ops->calls, lane->state, lane->timers);
 	if (!lane->loop) {
@@ -91,24 +72,28 @@ static void *run_lane(void *argument)
 		fail_thread(thread);
 		goto out;
 	}
+	lane->loop->budget = lane->budget;
 	if (worker->ops->open(lane, &thread->failure) != 0) {
 		fail_thread(thread);
 		goto out;
 	}
-	opened = true;
-	enter_phase(thread, OPENED);
-	if (!wait_for(worker, JOINED))
+	enter_phase(thread, NQ_OPENED);
+	if (!wait_for(worker, NQ_JOINED))
 		goto out;
 	if (nq_loop_join(lane->loop, &thread->failure) != 0) {
 		fail_thread(thread);
 		goto out;
 	}
-	enter_phase(thread, JOINED);
+	enter_phase(thread, NQ_JOINED);
 	for (;;) {
 		int error = nq_loop_run(lane->loop);
 
 		if (error == -EINTR)
 			continue; /* a debugger, or a stop and continue: signals are blocked here */
+		if (error == NQ_LOOP_ASKED) {
+			nq_reload_serve(thread);
+			continue;
+		}
 		if (error) {
 			nq_fail(&thread->failure, 1, -error, "queue %u ended: %s",
 				lane->queues[0].number, strerror(-error));
@@ -117,47 +102,48 @@ static void *run_lane(void *argument)
 		break;
 	}
 	nq_loop_leave(lane->loop);
+	nq_reload_leave(thread);
 out:
-	if (opened)
+	if (loaded)
 		worker->ops->close(lane);
 	worker->ops->unload(lane);
-	enter_phase(thread, ENDED);
+	enter_phase(thread, NQ_ENDED);
 	return NULL;
 }
 
 /* The least phase of all threads, and whether any failed or ended. */
-static enum phase survey(struct worker *worker, bool *ended)
+static enum nq_phase survey(struct nq_worker *worker, bool *ended)
 {
-	enum phase least = ENDED;
+	enum nq_phase least = NQ_ENDED;
 
 	*ended = false;
 	for (unsigned i = 0; i < worker->count; i++) {
-		struct lane_thread *thread = &worker->threads[i];
+		struct nq_lane_thread *thread = &worker->threads[i];
 
 		if (thread->phase < least)
 			least = thread->phase;
-		if (thread->failed || thread->phase == ENDED)
+		if (thread->failed || thread->phase == NQ_ENDED)
 			*ended = true;
 	}
 	return least;
 }
 
-static void stop_all(struct worker *worker)
+static void stop_all(struct nq_worker *worker)
 {
 	worker->stopping = true;
 	pthread_cond_broadcast(&worker->changed);
 	for (unsigned i = 0; i < worker->count; i++) {
-		struct lane_thread *thread = &worker->threads[i];
+		struct nq_lane_thread *thread = &worker->threads[i];
 
-		/* The loop is freed after the thread is joined, so a thread past JOINED is stopped
-		 * safely. */
-		if (thread->phase == JOINED)
+		/* The loop is freed after the thread is joined, so a thread past NQ_JOINED is
+		 * stopped safely. */
+		if (thread->phase == NQ_JOINED)
 			nq_loop_stop(thread->lane.loop);
 	}
 }
 
 /* Said by the command only: a library's host has its own words. */
-static void log_ready(const struct worker *worker)
+static void log_ready(const struct nq_worker *worker)
 {
 	const struct nq_memory *memory = worker->memory;
 	const char *threads = memory->lane_count == 1 ? "" : "s";
@@ -174,70 +160,97 @@ static void log_ready(const struct worker *worker)
 		       memory->queue_count, memory->lane_count, threads, (int)getpid());
 }
 
-static void watch_threads(struct worker *worker, int stop_fd, bool (*interrupted)(void *context),
-			  void *context)
+/* Under the lock: all judge. */
+static void tell_ready(struct nq_worker *worker)
 {
+	static const struct nq_failure none = {0};
+
+	__atomic_store_n(&worker->memory->worker_state, NQ_WORKER_READY, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < worker->count; i++)
+		nq_loop_report_buffer(worker->threads[i].lane.loop);
+	if (worker->job->interrupted)
+		return;
+	log_ready(worker);
+	(void)nq_channel_send_report(worker->job->channel, worker->job->generation, &none);
+}
+
+static void watch_threads(struct nq_worker *worker)
+{
+	const struct nq_worker_job *job = worker->job;
+	int channel = job->channel;
+
 	for (;;) {
 		struct pollfd ready[2] = {{.fd = worker->report, .events = POLLIN},
-					  {.fd = stop_fd, .events = POLLIN}};
+					  {.fd = channel, .events = POLLIN}};
 		uint64_t count;
-		enum phase least;
+		enum nq_phase least;
 		bool ended;
 		bool stop = false;
 
 		/* A signal that comes just before the wait is seen at its end. */
-		(void)poll(ready, 2, interrupted ? ASK_MS : -1);
-		if (interrupted && interrupted(context))
+		(void)poll(ready, 2, job->interrupted ? ASK_MS : -1);
+		if (job->interrupted && job->interrupted(job->context))
 			stop = true;
-		if (ready[1].revents) {
+		if (ready[1].revents && !nq_reload_receive(worker)) {
 			stop = true;
-			stop_fd = -1; /* stays readable, and was understood */
+			channel = -1; /* stays readable, and was understood */
 		}
 		(void)!read(worker->report, &count, sizeof(count));
 		pthread_mutex_lock(&worker->lock);
 		least = survey(worker, &ended);
-		if (least >= OPENED && !ended && worker->allowed < JOINED) {
-			worker->allowed = JOINED;
+		if (least >= NQ_OPENED && !ended && worker->allowed < NQ_JOINED) {
+			worker->allowed = NQ_JOINED;
 			pthread_cond_broadcast(&worker->changed);
 		}
-		if (least == JOINED && !ended && worker->memory->worker_state != NQ_WORKER_READY) {
-			__atomic_store_n(&worker->memory->worker_state, NQ_WORKER_READY,
-					 __ATOMIC_RELEASE);
-			for (unsigned i = 0; i < worker->count; i++)
-				nq_loop_report_buffer(worker->threads[i].lane.loop);
-			if (!interrupted)
-				log_ready(worker);
-		}
+		if (least == NQ_JOINED && !ended && worker->memory->worker_state != NQ_WORKER_READY)
+			tell_ready(worker);
 		/* Again at each report while stopping: a thread may have joined just before it
 		 * could see it. */
 		if (stop || ended || worker->stopping)
 			stop_all(worker);
+		nq_reload_advance(worker);
 		pthread_mutex_unlock(&worker->lock);
-		if (least == ENDED)
+		if (least == NQ_ENDED)
 			return;
 	}
 }
 
-static int start_thread(struct worker *worker, unsigned number, int socket, void *context)
+int nq_worker_lane_init(struct nq_worker_lane *lane)
 {
-	struct lane_thread *thread = &worker->threads[number];
+	lane->settings = calloc(lane->queue_count, sizeof(*lane->settings));
+	lane->owners = calloc(lane->queue_count, sizeof(*lane->owners));
+	return lane->settings && lane->owners ? 0 : -ENOMEM;
+}
+
+void nq_worker_lane_fini(struct nq_worker_lane *lane)
+{
+	free(lane->settings);
+	free(lane->owners);
+	lane->settings = NULL;
+	lane->owners = NULL;
+}
+
+static int start_thread(struct nq_worker *worker, unsigned number)
+{
+	struct nq_lane_thread *thread = &worker->threads[number];
 	struct nq_lane_memory *lane = nq_memory_lane(worker->memory, number);
 	int error;
 
 	thread->worker = worker;
 	thread->lane = (struct nq_worker_lane){
 		.number = number,
-		.socket = socket,
+		.socket = worker->job->sockets[number],
 		.queue_count = lane->queue_count,
 		.queues = nq_memory_queue(worker->memory, lane->first_queue),
-		.settings = calloc(lane->queue_count, sizeof(struct nq_settings)),
-		.owners = calloc(lane->queue_count, sizeof(void *)),
-		.context = context,
+		.context = worker->job->context,
 		.memory = worker->memory,
 		.watchdog = worker->watchdog,
+		.script = &worker->job->script,
+		.generation = worker->job->generation,
 	};
-	if (!thread->lane.settings || !thread->lane.owners)
-		return -ENOMEM;
+	error = nq_worker_lane_init(&thread->lane);
+	if (error)
+		return error;
 	error = pthread_create(&thread->thread, NULL, run_lane, thread);
 	thread->started = error == 0;
 	if (thread->started) {
@@ -250,15 +263,14 @@ static int start_thread(struct worker *worker, unsigned number, int socket, void
 	return -error;
 }
 
-int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_worker_ops *ops,
-		  void *context, int stop_fd, bool (*interrupted)(void *context),
-		  struct nq_failure *failure)
+int nq_worker_run(const struct nq_worker_job *job, struct nq_failure *failure)
 {
-	struct worker worker = {.memory = memory,
-				.ops = ops,
-				.lock = PTHREAD_MUTEX_INITIALIZER,
-				.changed = PTHREAD_COND_INITIALIZER,
-				.count = memory->lane_count};
+	struct nq_worker worker = {.job = job,
+				   .memory = job->memory,
+				   .ops = job->ops,
+				   .lock = PTHREAD_MUTEX_INITIALIZER,
+				   .changed = PTHREAD_COND_INITIALIZER,
+				   .count = job->memory->lane_count};
 	sigset_t all, old;
 	int error = 0;
 
@@ -278,13 +290,13 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 	 * supervised worker has no handlers, and what scripts start there shall not inherit blocked
 	 * signals.
 	 */
-	if (interrupted)
+	if (job->interrupted)
 		sigfillset(&all);
 	else
 		sigemptyset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	for (unsigned i = 0; i < worker.count && !error; i++) {
-		error = start_thread(&worker, i, sockets[i], context);
+		error = start_thread(&worker, i);
 		if (error) {
 			nq_fail(failure, 1, -error, "cannot start queue thread %u: %s", i,
 				strerror(-error));
@@ -297,10 +309,10 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 		stop_all(&worker);
 		pthread_mutex_unlock(&worker.lock);
 	} else {
-		watch_threads(&worker, stop_fd, interrupted, context);
+		watch_threads(&worker);
 	}
-	for (unsigned i = 0; i < memory->lane_count; i++) {
-		struct lane_thread *thread = &worker.threads[i];
+	for (unsigned i = 0; i < job->memory->lane_count; i++) {
+		struct nq_lane_thread *thread = &worker.threads[i];
 
 		if (thread->started)
 			pthread_join(thread->thread, NULL);
@@ -309,13 +321,13 @@ int nq_worker_run(struct nq_memory *memory, const int *sockets, const struct nq_
 			error = -failure->error;
 		}
 		nq_loop_free(thread->lane.loop);
-		free(thread->lane.settings);
-		free(thread->lane.owners);
+		nq_worker_lane_fini(&thread->lane);
 	}
 out:
 	nq_watchdog_free(worker.watchdog);
 	if (worker.report >= 0)
 		close(worker.report);
 	free(worker.threads);
+	nq_text_free(&worker.script);
 	return error;
 }

@@ -35,6 +35,7 @@ struct nq_state {
 	struct nq_registry *registry; /* tables that all threads find; NULL: none are shared */
 	struct nq_lua_flows *flows;   /* all of nfqueue.flows; see flows.h */
 	struct nq_filter_object *filters; /* of configurations: see filter.h */
+	uint32_t generation;		  /* of the script: see nq_registry_get */
 	unsigned rewrites;	   /* how many nfqueue.rewrite has made: they are found by number */
 	const struct nq_raw *raw;  /* sockets for packets that are sent; NULL: not opened yet */
 	struct nq_raw own_raw;	   /* `raw`, unless those of nfqueue.run are used */

@@ -280,7 +280,7 @@ int nq_load(lua_State *L)
 	nq_sandbox_check(L, &given, "load");
 	handler = push_handler(L, &given);
 	outer = nq_loaded_enter(L, handler);
-	status = nq_script_load(L, path, lua_isnil(L, 2) ? 0 : 2, &handler->script, &failure);
+	status = nq_script_load(L, path, NULL, lua_isnil(L, 2) ? 0 : 2, &handler->script, &failure);
 	nq_loaded_leave(L, outer);
 	if (status != 0) {
 		lua_pushstring(L, failure.message);

@@ -270,9 +270,9 @@ delayed held expired undecided errors timeouts truncated refused lost injected` 
 (`timeouts` counts those of the errors whose handler overran its time; `refused` messages: a run of
 equal verdicts is one; `injected` what its handler sent; a delayed packet counts as nothing else, a
 held one also as what it got, and as `expired` when nobody settled it), `kept`: packets held or
-delayed at present, `enobufs` of its socket, `workers_lost` of the process, `memory` of the Lua
-state and of its copies of held and delayed packets, in bytes; and while it is bound and /proc can
-be read `kernel_queue_dropped kernel_user_dropped waiting`.
+delayed at present, `enobufs` of its socket, `workers_lost` and `reloads` of the process, `memory`
+of the Lua state and of its copies of held and delayed packets, in bytes; and while it is bound and
+/proc can be read `kernel_queue_dropped kernel_user_dropped waiting`.
 @function queue:stats
 @treturn table
 */
@@ -283,7 +283,7 @@ static int queue_stats(lua_State *L)
 	struct nq_counters present;
 	struct nq_proc_queue kernel = {0};
 	uint64_t enobufs = queue->past_enobufs;
-	uint64_t workers_lost = 0, kept = 0, copies = 0;
+	uint64_t workers_lost = 0, reloads = 0, kept = 0, copies = 0;
 	bool known = false;
 
 	if (queue->loop) {
@@ -292,6 +292,7 @@ static int queue_stats(lua_State *L)
 		nq_counters_add(&counters, &present);
 		enobufs += queue->loop->memory->enobufs;
 		workers_lost = queue->memory->workers_lost;
+		reloads = queue->memory->reloads;
 		kept = queue->loop->queues[queue->position].kept;
 		copies = queue->loop->keep.arena.used;
 	}
@@ -317,6 +318,7 @@ static int queue_stats(lua_State *L)
 	push_counter(L, "injected", counters.injected);
 	push_counter(L, "enobufs", enobufs);
 	push_counter(L, "workers_lost", workers_lost);
+	push_counter(L, "reloads", reloads);
 	push_counter(L, "memory", (uint64_t)nq_allocator_used(L) + copies);
 	if (known) {
 		push_counter(L, "kernel_queue_dropped", kernel.queue_dropped);
@@ -393,6 +395,12 @@ static int queue_tostring(lua_State *L)
 	return 1;
 }
 
+/* Not while its script is about to take another's place, or after its own was taken. */
+static bool is_judge(const struct nq_queue *queue)
+{
+	return queue->loop && queue->loop->queues[queue->position].owner == &queue->owner;
+}
+
 /* `number`, `config`, and the methods; any other name raises. */
 static int queue_index(lua_State *L)
 {
@@ -406,7 +414,7 @@ static int queue_index(lua_State *L)
 			return 1;
 		}
 		if (strcmp(name, "config") == 0) {
-			nq_config_push(L, queue->loop
+			nq_config_push(L, is_judge(queue)
 						  ? &queue->loop->queues[queue->position].settings
 						  : &queue->settings);
 			return 1;

@@ -248,7 +248,7 @@ int nq_rewrite_make(lua_State *L)
 	lua_setmetatable(L, -2);
 	snprintf(name, sizeof(name), "%u", ++state->rewrites);
 	error = nq_registry_get(state->registry, &nq_rewrite_class, state->registry ? name : NULL,
-				0, &options, &table);
+				state->generation, &options, &table);
 	rewrite->table = (struct nq_rewrite *)table;
 	if (error == -EEXIST)
 		return luaL_error(L, "another thread has made rewrite %s with other options", name);

@@ -47,6 +47,7 @@ struct thread_state {
 	lua_State *L;
 	struct nq_queue **queues;
 	struct nq_watch watch; /* of L */
+	unsigned opened;       /* queues whose open hook went through: their close hook is owed */
 };
 
 static void free_plan(struct plan *plan)
@@ -234,14 +235,15 @@ static int load_state(lua_State *L)
 	set_paths(L, plan);
 	luaL_requiref(L, "nfqueue.core", luaopen_nfqueue_core, 0);
 	nq_state_get(L)->registry = plan->registry;
-	nq_tables_attach(L, plan->tables, 0);
+	nq_state_get(L)->generation = lane->generation;
+	nq_tables_attach(L, plan->tables, lane->generation);
 	lua_settop(L, 2);
 	nq_state_get(L)->raw = plan->raw;
 	set_watch(nq_state_get(L), lane);
 	if (plan->config.values[NQ_KEY_SANDBOX])
 		nq_sandbox_enter(L, plan->script);
 	push_args(L, plan);
-	if (nq_script_load(L, plan->script, 3, &script, failure) != 0)
+	if (nq_script_load(L, plan->script, lane->script, 3, &script, failure) != 0)
 		return 0;
 	lua_settop(L, 0);
 	for (unsigned i = 0; i < lane->queue_count; i++) {
@@ -261,6 +263,7 @@ static int load_state(lua_State *L)
 	nq_allocator_limit(&state->lane.allocator, lane->settings[0].memory_limit);
 	nq_lane_init(L, &state->lane);
 	lane->timers = &state->lane.state->real.timers;
+	lane->budget = &state->lane.allocator.budget;
 	return 0;
 }
 
@@ -309,7 +312,6 @@ static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 	lua_State *L = state->L;
 
 	lane->loop->raw = plan->raw;
-	lane->loop->budget = &state->lane.allocator.budget;
 	nq_state_get(L)->active = lane->loop;
 	nq_state_get(L)->loop_mark = lane->settings[0].loop_mark;
 	nq_state_get(L)->watch->limit = lane->settings[0].time_limit;
@@ -326,6 +328,7 @@ static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 			lua_pop(L, 1);
 			return -EINVAL;
 		}
+		state->opened++;
 	}
 	return 0;
 }
@@ -335,7 +338,8 @@ static void close_lane(struct nq_worker_lane *lane)
 	struct thread_state *state = lane->state;
 	lua_State *L = state->L;
 
-	for (unsigned i = 0; i < lane->queue_count; i++) {
+	nq_state_get(L)->active = NULL; /* the loop may be another script's by now */
+	for (unsigned i = 0; i < state->opened; i++) {
 		nq_queue_push_object(L, state->queues[i]);
 		if (nq_script_call_hook(L, state->queues[i]->script.close, NQ_CALL_CLOSE) !=
 		    LUA_OK) {
@@ -357,7 +361,8 @@ static void unload_lane(struct nq_worker_lane *lane)
 
 	if (!state)
 		return;
-	if (lane->loop)
+	/* Not that of the script that took this one's place. */
+	if (lane->loop && lane->loop->budget == &state->lane.allocator.budget)
 		lane->loop->budget = NULL;
 	/* Finalizers of the script are called, which nothing can interrupt. */
 	(void)nq_watched_begin(&state->watch.watched, NQ_CALL_END, state->watch.limit);
@@ -370,12 +375,21 @@ static void unload_lane(struct nq_worker_lane *lane)
 	lane->state = NULL;
 }
 
+static void settle_script(void *context, uint32_t generation, bool taken)
+{
+	const struct plan *plan = context;
+
+	nq_registry_settle(plan->registry, generation, taken);
+	nq_registry_settle(plan->tables, generation, taken);
+}
+
 static const struct nq_worker_ops ops = {
 	.load = load_lane,
 	.open = open_lane,
 	.calls = &nq_lua_calls,
 	.close = close_lane,
 	.unload = unload_lane,
+	.settle = settle_script,
 };
 
 struct resources {
@@ -429,6 +443,23 @@ static bool is_interrupted(void *context)
 	return lua_gethook(plan->host) && nq_lua_interrupted(&plan->host_lane);
 }
 
+/* The threads of a plan, between the making and the end of what they share. */
+static int run_threads(struct plan *plan, struct nq_worker_job *job, struct nq_failure *failure)
+{
+	int error;
+
+	job->ops = &ops;
+	job->context = plan;
+	plan->registry = nq_registry_new();
+	if (plan->registry)
+		error = nq_worker_run(job, failure);
+	else
+		error = nq_fail(failure, 1, ENOMEM, "not enough memory");
+	nq_registry_release(plan->registry);
+	plan->registry = NULL;
+	return error;
+}
+
 int nq_run(lua_State *L)
 {
 	struct plan *plan = read_plan(L);
@@ -441,14 +472,16 @@ int nq_run(lua_State *L)
 	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
 	plan->host = lua_tothread(L, -1);
 	plan->host_lane.interruptible = nq_lua_can_interrupt();
-	plan->registry = nq_registry_new();
-	if (plan->registry)
-		error = nq_worker_run(resources.memory, resources.sockets, &ops, plan, -1,
-				      is_interrupted, &failure);
-	else
-		error = nq_fail(&failure, 1, ENOMEM, "not enough memory");
-	nq_registry_release(plan->registry);
-	plan->registry = NULL;
+
+	struct nq_worker_job job = {.memory = resources.memory,
+				    .sockets = resources.sockets,
+				    .channel = -1,
+				    .interrupted = is_interrupted};
+
+	error = nq_text_read(plan->script, false, &job.script, &failure);
+	if (!error)
+		error = run_threads(plan, &job, &failure);
+	nq_text_free(&job.script);
 	release(&resources);
 	if (error)
 		return nq_push_failure(L, failure.error, failure.message);
@@ -456,22 +489,16 @@ int nq_run(lua_State *L)
 	return 1;
 }
 
-static int run_worker(void *context, struct nq_memory *memory, const int *sockets, int stop_fd)
+static int run_worker(void *context, const struct nq_worker_start *start,
+		      struct nq_failure *failure)
 {
-	struct nq_failure failure = {.status = 0};
-	struct plan *plan = context;
-	int error;
+	struct nq_worker_job job = {.memory = start->memory,
+				    .sockets = start->sockets,
+				    .script = *start->script,
+				    .generation = start->generation,
+				    .channel = start->channel};
 
-	plan->registry = nq_registry_new();
-	if (plan->registry)
-		error = nq_worker_run(memory, sockets, &ops, plan, stop_fd, NULL, &failure);
-	else
-		error = nq_fail(&failure, 1, ENOMEM, "not enough memory");
-	nq_registry_release(plan->registry);
-	if (error == 0)
-		return 0;
-	nq_log(NQ_LOG_ERROR, "%s", failure.message);
-	return failure.status ? failure.status : 1;
+	return run_threads(context, &job, failure);
 }
 
 int nq_run_supervised(lua_State *L)
@@ -485,7 +512,14 @@ int nq_run_supervised(lua_State *L)
 		lua_pushinteger(L, failure.status);
 		return 1;
 	}
-	lua_pushinteger(L, nq_supervise(resources.memory, resources.sockets, run_worker, plan));
+
+	struct nq_supervision supervision = {.memory = resources.memory,
+					     .sockets = resources.sockets,
+					     .main = run_worker,
+					     .context = plan,
+					     .script = plan->script};
+
+	lua_pushinteger(L, nq_supervise(&supervision));
 	release(&resources);
 	return 1;
 }

@@ -1,11 +1,8 @@
 #include "lua/script.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <lauxlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "lua/args.h"
 #include "lua/lane.h"
@@ -146,54 +143,66 @@ static int check_config(lua_State *L)
 	return 0;
 }
 
-static int check_file(const char *path, struct nq_failure *failure)
+/*
+ * As luaL_loadfile does it: a byte order mark, and a first line for the shell, are no Lua. Text
+ * only: crafted bytecode can crash the interpreter.
+ */
+static int compile_text(lua_State *L, const struct nq_text *text, const char *name)
 {
-	struct stat status;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int error = errno;
+	const char *bytes = text->length ? text->bytes : "";
+	size_t length = text->length;
 
-	if (fd < 0)
-		return nq_fail(failure, 66, error, "cannot read script %s: %s", path,
-			       strerror(error));
-	error = fstat(fd, &status) == 0 && S_ISDIR(status.st_mode) ? EISDIR : 0;
-	close(fd);
-	if (error)
-		return nq_fail(failure, 66, error, "cannot read script %s: %s", path,
-			       strerror(error));
-	return 0;
+	if (length >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0) {
+		bytes += 3;
+		length -= 3;
+	}
+	if (length > 0 && *bytes == '#') {
+		const char *end = memchr(bytes, '\n', length);
+
+		/* The end of the line stays, for the numbers of those below. */
+		length = end ? length - (size_t)(end - bytes) : 0;
+		bytes = end ? end : "";
+	}
+	return luaL_loadbufferx(L, bytes, length, name, "t");
 }
 
-/* Under pcall: 1 the path (light), 2 the arguments or nil. Returns the chunk, and a table. */
+/* Under pcall: 1 the path, 2 the text (light), 3 the arguments or nil. Returns the chunk, and a
+ * table. */
 static int compile(lua_State *L)
 {
-	/* Text only: crafted bytecode can crash the interpreter. */
-	if (luaL_loadfilex(L, lua_touserdata(L, 1), "t") != LUA_OK)
+	const char *name = lua_pushfstring(L, "@%s", (const char *)lua_touserdata(L, 1));
+
+	if (compile_text(L, lua_touserdata(L, 2), name) != LUA_OK)
 		return lua_error(L);
-	if (lua_isnil(L, 2))
+	if (lua_isnil(L, 3))
 		lua_newtable(L);
 	else
-		lua_pushvalue(L, 2);
+		lua_pushvalue(L, 3);
 	return 2;
 }
 
-int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_script *script,
-		   struct nq_failure *failure)
+int nq_script_load(lua_State *L, const char *path, const struct nq_text *text, int arguments,
+		   struct nq_script *script, struct nq_failure *failure)
 {
 	int top = lua_gettop(L);
-	int error = check_file(path, failure);
+	struct nq_text read = {0};
+	int status;
 
-	if (error)
-		return error;
 	if (arguments)
 		arguments = lua_absindex(L, arguments);
+	if (!text && nq_text_read(path, false, &read, failure) != 0)
+		return -failure->error;
 	lua_pushcfunction(L, nq_script_traceback);
 	lua_pushcfunction(L, compile);
 	lua_pushlightuserdata(L, (void *)path);
+	lua_pushlightuserdata(L, text ? (void *)text : &read);
 	if (arguments)
 		lua_pushvalue(L, arguments);
 	else
 		lua_pushnil(L);
-	if (nq_watch_call(L, 2, 2, 0, NQ_CALL_LOAD) != LUA_OK) {
+	status = nq_watch_call(L, 3, 2, 0, NQ_CALL_LOAD);
+	nq_text_free(&read);
+	if (status != LUA_OK) {
 		nq_fail(failure, 65, EINVAL, "script %s does not compile: %s", path,
 			lua_tostring(L, -1));
 		goto out;

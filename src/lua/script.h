@@ -7,6 +7,7 @@
 #include <lua.h>
 
 #include "host/settings.h"
+#include "host/text.h"
 #include "host/watchdog.h"
 #include "lua/config.h"
 
@@ -25,12 +26,12 @@ void nq_script_take(lua_State *L, int index, const char *function, struct nq_scr
 void nq_script_release(lua_State *L, struct nq_script *script);
 
 /*
- * Loads the file and runs its chunk with the table of arguments at `arguments` (0: an empty one).
- * 0, or -errno with *failure: 66 no such file, 65 a script that fails or returns no handler, 78 a
- * wrong configuration in it. Does not raise.
+ * Loads the file, or `text` as if it were its content, and runs its chunk with the table of
+ * arguments at `arguments` (0: an empty one). 0, or -errno with *failure: 66 no such file, 65 a
+ * script that fails or returns no handler, 78 a wrong configuration in it. Does not raise.
  */
-int nq_script_load(lua_State *L, const char *path, int arguments, struct nq_script *script,
-		   struct nq_failure *failure);
+int nq_script_load(lua_State *L, const char *path, const struct nq_text *text, int arguments,
+		   struct nq_script *script, struct nq_failure *failure);
 
 /* The message handler under every call into a script: the error as a string, with a traceback. */
 int nq_script_traceback(lua_State *L);

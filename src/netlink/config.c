@@ -86,20 +86,36 @@ int nq_config_probe_flag(int fd, uint16_t queue, uint32_t flag, uint32_t seq)
 	return send_request(fd, header);
 }
 
+/* A range of 0 would mean the largest. */
+static void put_copy_range(struct nlmsghdr *header, uint32_t copy_range)
+{
+	if (copy_range)
+		nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_PACKET, (int)copy_range);
+	else
+		nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_META, 0);
+}
+
 int nq_config_bind(int fd, uint16_t queue, const struct nq_queue_config *config, uint32_t seq)
 {
 	char buffer[REQUEST_SIZE];
 	struct nlmsghdr *header = start_request(buffer, queue, seq);
 
 	nfq_nlmsg_cfg_put_cmd(header, AF_UNSPEC, NFQNL_CFG_CMD_BIND);
-	/* A range of 0 would mean the largest. */
-	if (config->copy_range)
-		nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_PACKET, (int)config->copy_range);
-	else
-		nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_META, 0);
+	put_copy_range(header, config->copy_range);
 	nfq_nlmsg_cfg_put_qmaxlen(header, config->max_packets);
 	if (config->flags)
 		put_flags(header, config->flags, config->flags);
+	return send_request(fd, header);
+}
+
+int nq_config_change(int fd, uint16_t queue, const struct nq_queue_config *config, uint32_t seq)
+{
+	char buffer[REQUEST_SIZE];
+	struct nlmsghdr *header = start_request(buffer, queue, seq);
+
+	put_copy_range(header, config->copy_range);
+	nfq_nlmsg_cfg_put_qmaxlen(header, config->max_packets);
+	put_flags(header, config->flags, (1u << NQ_FLAG_COUNT) - 1);
 	return send_request(fd, header);
 }
 

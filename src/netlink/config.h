@@ -52,6 +52,13 @@ struct nq_queue_config {
 	uint32_t flags;	     /* NQ_FLAG_* */
 };
 
+static inline bool nq_config_equal(const struct nq_queue_config *one,
+				   const struct nq_queue_config *other)
+{
+	return one->max_packets == other->max_packets && one->copy_range == other->copy_range &&
+	       one->flags == other->flags;
+}
+
 /* Opens a non-blocking, close-on-exec NETLINK_NETFILTER socket with a port id: the descriptor, or
  * -errno. */
 int nq_socket_open(void);
@@ -70,11 +77,12 @@ int nq_socket_set_buffer(int fd, uint32_t bytes, uint32_t *got);
  * EOPNOTSUPP where the kernel lacks it, ENODEV where it has it, EPERM without privilege or when
  * another socket holds the queue. bind takes the queue and sets everything in one message, so that
  * no packet meets half a configuration (between a bind alone and the copy mode the kernel drops
- * what arrives). limit sets max_packets again: to 0 before leaving, or unchanged as a barrier, its
- * answer lying behind every packet numbered so far.
+ * what arrives). change does the same to a queue that is bound. limit sets max_packets again: to 0
+ * before leaving, or unchanged as a barrier, its answer lying behind every packet numbered so far.
  */
 int nq_config_probe_flag(int fd, uint16_t queue, uint32_t flag, uint32_t seq);
 int nq_config_bind(int fd, uint16_t queue, const struct nq_queue_config *config, uint32_t seq);
+int nq_config_change(int fd, uint16_t queue, const struct nq_queue_config *config, uint32_t seq);
 int nq_config_limit(int fd, uint16_t queue, uint32_t max_packets, bool set_fail_open, uint32_t seq);
 int nq_config_unbind(int fd, uint16_t queue, uint32_t seq);
 

@@ -18,6 +18,7 @@ void nq_table_init(struct nq_table *table, const struct nq_table_class *class)
 	atomic_init(&table->references, 1);
 	table->name = NULL;
 	table->generation = 0;
+	table->older = NULL;
 	table->next = NULL;
 }
 
@@ -61,6 +62,7 @@ void nq_registry_release(struct nq_registry *registry)
 		struct nq_table *table = registry->tables;
 
 		registry->tables = table->next;
+		nq_table_release(table->older);
 		nq_table_release(table);
 	}
 	pthread_mutex_destroy(&registry->lock);
@@ -133,7 +135,14 @@ static int get_named(struct nq_registry *registry, const struct nq_table_class *
 	*link = made;
 	registry->count += !old;
 	*table = made;
-	nq_table_release(old);
+	/* The registry's reference goes along; to what is not settled yet, none goes back. */
+	if (old && old->older) {
+		made->older = old->older;
+		old->older = NULL;
+		nq_table_release(old);
+	} else {
+		made->older = old;
+	}
 	return 0;
 }
 
@@ -151,4 +160,27 @@ int nq_registry_get(struct nq_registry *registry, const struct nq_table_class *c
 	result = get_named(registry, class, name, generation, options, table);
 	pthread_mutex_unlock(&registry->lock);
 	return result;
+}
+
+void nq_registry_settle(struct nq_registry *registry, unsigned generation, bool taken)
+{
+	struct nq_table **link = &registry->tables;
+
+	pthread_mutex_lock(&registry->lock);
+	for (; *link; link = &(*link)->next) {
+		struct nq_table *table = *link;
+		struct nq_table *older = table->older;
+
+		if (!older || table->generation != generation)
+			continue;
+		table->older = NULL;
+		if (taken) {
+			nq_table_release(older);
+		} else {
+			older->next = table->next;
+			*link = older;
+			nq_table_release(table);
+		}
+	}
+	pthread_mutex_unlock(&registry->lock);
 }

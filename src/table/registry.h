@@ -12,6 +12,7 @@
 #define NQ_TABLE_REGISTRY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct nq_table;
 struct nq_registry;
@@ -34,6 +35,7 @@ struct nq_table {
 	/* The registry's, under its lock. */
 	char *name; /* NULL: none */
 	unsigned generation;
+	struct nq_table *older; /* in whose place it was put, until that is settled; NULL: none */
 	struct nq_table *next;
 };
 
@@ -59,5 +61,11 @@ void nq_registry_release(struct nq_registry *registry); /* NULL: does nothing */
 int nq_registry_get(struct nq_registry *registry, const struct nq_table_class *class,
 		    const char *name, unsigned generation, const void *options,
 		    struct nq_table **table);
+
+/*
+ * The script of that generation was taken, or given up: then the tables that it put in the place of
+ * others are found no more, and those are again.
+ */
+void nq_registry_settle(struct nq_registry *registry, unsigned generation, bool taken);
 
 #endif

@@ -1,0 +1,68 @@
+/*
+ * supervisor_parts.h - what the files of the supervisor share: supervisor.c (workers and signals)
+ * and tryout.c (another script). Not for others.
+ */
+#ifndef NQ_SUPERVISOR_PARTS_H
+#define NQ_SUPERVISOR_PARTS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "host/clock.h"
+#include "host/log.h"
+#include "host/supervisor.h"
+
+/* A script that may take the place of the one in force. */
+struct nq_tryout {
+	bool asked; /* for one that begins from now on */
+	bool on;    /* one has begun */
+	bool begun; /* by starting a worker with it, not by sending it to one that judges */
+	uint32_t generation; /* of the one that began last */
+	struct nq_text script;
+};
+
+struct nq_supervisor {
+	const struct nq_supervision *job;
+	struct nq_memory *memory;
+	struct nq_text script; /* in force */
+	struct nq_tryout tryout;
+	sigset_t signals, old_signals;
+	int signal_fd; /* where those are read, as they come */
+	pid_t worker;  /* 0: none alive */
+	int channel;   /* to it; -1: it was closed, so that it leaves */
+	bool ready;    /* it judges */
+	bool gave_up;  /* it reported why it cannot begin with the script that is tried */
+	bool silent;   /* its end of the channel is closed */
+	int64_t started_ms, stopped_ms;
+	int64_t restart_ms;	  /* without a worker: when the next is started */
+	uint64_t started_packets; /* received before the worker started */
+	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
+	int pause_ms;
+	bool stopping;
+	bool ever_ready;     /* a worker has judged */
+	bool ignores_hangup; /* nohup(1) has asked for that */
+	bool done;	     /* with `result` as exit status */
+	int result;
+};
+
+static inline int64_t nq_supervisor_now(void)
+{
+	return nq_clock_now() / 1000000;
+}
+
+/* --- tryout.c --- */
+
+/* Begins one that was asked for, if it can now. */
+void nq_tryout_begin(struct nq_supervisor *supervisor);
+
+/* What the worker has reported of the one that is on, or NULL: it says that it is ready. */
+void nq_tryout_conclude(struct nq_supervisor *supervisor, const struct nq_failure *failure);
+
+/* The worker has died while one is on, of what `how` says. */
+void nq_tryout_lose(struct nq_supervisor *supervisor, const char *how);
+
+/* All is over: nothing that was asked for comes any more. */
+void nq_tryout_end(struct nq_supervisor *supervisor);
+
+#endif
