@@ -116,7 +116,8 @@ end
 -- @tparam string script
 -- @treturn string path
 function options.find_script(script)
-  if is_readable(script) or script:find("/", 1, true) then
+  -- What has a slash is not looked at: a pipe can be opened once.
+  if script:find("/", 1, true) or is_readable(script) then
     return script
   end
   local here = debug.getinfo(1, "S").source:match("^@(.*)/nfqueue/cli/options%.lua$")
