@@ -397,6 +397,52 @@ describe("in a loaded handler", function()
     assert.are.same({ 1, 2, 3 }, _G.ended)
   end)
 
+  it("none is lost to finish when there is no memory for another", function()
+    _G.ended, _G.failed = {}, 0
+    local handler = assert(nfqueue.load(unit.file([[
+      local nfqueue = require("nfqueue")
+      local flows = nfqueue.flows({ max = 1, finish = function(flow) ended[#ended + 1] = flow.port end })
+      local ballast, slots, last
+      local function fill() -- with what is large
+        for size = 16, 8, -1 do
+          while pcall(string.rep, "x", 1 << size) do
+            ballast[#ballast + 1] = ("x"):rep(1 << size)
+          end
+        end
+      end
+      local function fill_up() -- with tables like that of a flow
+        while true do
+          slots[last + 1] = {}
+          last = last + 1
+        end
+      end
+      return function(pkt)
+        if pkt.mark == 0 then
+          flows:get(pkt).port = pkt.udp.sport
+          return
+        end
+        ballast, slots, last = {}, {}, 0
+        for i = 1, 100 do
+          slots[i] = false
+        end
+        pcall(fill)
+        for _ = 1, 3 do
+          pcall(fill_up)
+        end
+        local done = pcall(flows.get, flows, pkt)
+        ballast, slots = nil, nil
+        failed = failed + (done and 0 or 1)
+      end]]), nil, { memory_limit = 1 << 20 }))
+    for port = 1, 20 do
+      local pkt = udp(false, false, port)
+      pkt.mark = port % 2
+      local _, problem = handler(pkt)
+      assert.is_nil(problem)
+    end
+    assert.are.same({ 10, { 2, 4, 6, 8, 10, 12, 14, 16, 18 } }, { _G.failed, _G.ended })
+    _G.failed = nil
+  end)
+
   it("a time-out may be shorter than a clock's tick", function()
     _G.ended = {}
     local handler = assert(nfqueue.load(unit.file([[

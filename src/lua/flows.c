@@ -1,4 +1,4 @@
-#include "lua/flows.h"
+#include "lua/flows_parts.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -17,29 +17,10 @@
 
 enum { DEFAULT_MAX = 65536, DEFAULT_TIMEOUT = 300, MAX = 1 << 24, EXPIRE_A_TIME = 8 };
 
-/* User values of the userdata. */
-enum {
-	AT_TABLES = 1, /* of the flows, by number */
-	AT_NUMBERS,    /* by table, weakly */
-	AT_FINISH,
-	AT_METATABLE, /* of the tables */
-	AT_TIMER,     /* that calls expire_some */
-	AT_COUNT = AT_TIMER,
-};
+/* To be finished at a time: two for each of the two times that get meets a packet. */
+enum { ENDED_MOST = 4 };
 
 static const char metatable_key, objects_key;
-
-struct nq_lua_flows {
-	struct nq_flows flows;
-	bool made;
-	uint32_t decided; /* flows that have a verdict */
-	/* Numbers of flows that went in the call at hand, their tables not yet finished. */
-	uint32_t gone[2];
-	unsigned gone_count;
-	struct nq_log_limit limit;
-	const void *owner; /* the loaded handler that made it; NULL: the state's own script */
-	struct nq_lua_flows *next, **link; /* among the state's */
-};
 
 static struct nq_lua_flows *check_flows(lua_State *L, const char *method)
 {
@@ -60,40 +41,50 @@ static void remember_gone(void *context, struct nq_entry *entry)
 	flows->gone[flows->gone_count++] = nq_ends_table_number(&flows->flows.table, entry);
 }
 
-/* Pushes the tables of the flows that went; `self`: index of the userdata. Returns their number. */
-static int push_gone(lua_State *L, struct nq_lua_flows *flows, int self)
+/*
+ * After each call of the table: what went is to be finished. The list has room, so that nothing
+ * here raises; `self`: index of the userdata.
+ */
+static void collect_gone(lua_State *L, struct nq_lua_flows *flows, int self)
 {
-	int pushed = 0;
-
+	if (!flows->gone_count)
+		return;
 	lua_getiuservalue(L, self, AT_TABLES);
 	lua_getiuservalue(L, self, AT_NUMBERS);
-	/* -1 numbers, -2 tables */
+	lua_getiuservalue(L, self, AT_ENDED);
+	/* -1 ended, -2 numbers, -3 tables */
 	while (flows->gone_count) {
 		uint32_t number = flows->gone[--flows->gone_count];
 
-		if (lua_rawgeti(L, -2, number) != LUA_TTABLE) {
+		if (lua_rawgeti(L, -3, number) != LUA_TTABLE) {
 			lua_pop(L, 1);
 			continue;
 		}
 		lua_pushvalue(L, -1);
 		lua_pushnil(L);
-		lua_rawset(L, -4); /* it has no number any more */
+		lua_rawset(L, -5); /* it has no number any more */
+		lua_rawseti(L, -2, ++flows->ended);
 		lua_pushnil(L);
 		lua_rawseti(L, -4, number);
-		lua_insert(L, -3); /* below the two */
-		pushed++;
 	}
-	lua_pop(L, 2);
-	return pushed;
+	lua_pop(L, 3);
 }
 
-/* Calls finish for the `count` tables at the top, and pops them; `self`: index of the userdata.
- * `alone`: nothing else is done in the present call into the script, so each has its own time. */
-static void finish(lua_State *L, struct nq_lua_flows *flows, int self, int count, bool alone)
+/*
+ * Calls finish for the tables that are due, also those that a call left which ran out of memory or
+ * time. `alone`: nothing else is done in the present call into the script, so each has its own
+ * time.
+ */
+static void finish(lua_State *L, struct nq_lua_flows *flows, int self, bool alone)
 {
 	uint64_t suppressed;
 
-	for (; count; count--, lua_pop(L, 1)) {
+	for (; flows->ended; lua_pop(L, 1)) {
+		lua_getiuservalue(L, self, AT_ENDED);
+		lua_rawgeti(L, -1, flows->ended);
+		lua_pushnil(L);
+		lua_rawseti(L, -3, flows->ended--);
+		lua_remove(L, -2);
 		if (lua_getiuservalue(L, self, AT_FINISH) != LUA_TFUNCTION) {
 			lua_pop(L, 1);
 			continue;
@@ -120,8 +111,10 @@ static void finish(lua_State *L, struct nq_lua_flows *flows, int self, int count
 static void expire(lua_State *L, struct nq_lua_flows *flows, int self, int64_t now, uint32_t most,
 		   bool alone)
 {
-	for (; most && nq_ends_table_expire(&flows->flows.table, now); most--)
-		finish(L, flows, self, push_gone(L, flows, self), alone);
+	for (; most && nq_ends_table_expire(&flows->flows.table, now); most--) {
+		collect_gone(L, flows, self);
+		finish(L, flows, self, alone);
+	}
 }
 
 /* Called every second; upvalue: the address of the userdata, which may be gone. */
@@ -199,6 +192,16 @@ static void set_table(lua_State *L, const struct nq_lua_flows *flows, int self,
 	lua_pop(L, 2);
 }
 
+/* The packet's flow, and what had to go for it is to be finished. */
+static const struct nq_flow *meet(lua_State *L, struct nq_lua_flows *flows,
+				  const struct nq_handle *handle, int64_t now, bool *reply)
+{
+	const struct nq_flow *flow = nq_flows_meet(&flows->flows, handle->cell->packet, now, reply);
+
+	collect_gone(L, flows, 1);
+	return flow;
+}
+
 /***
 The Lua table of the connection that a packet belongs to, new for the first packet of one: whatever
 the handler keeps about it goes there. Both directions find the same table, by the addresses and
@@ -220,38 +223,34 @@ static int flows_get(lua_State *L)
 	const struct nq_flow *flow;
 	bool reply = false;
 	int64_t now = nq_lua_now(L);
-	int gone;
 
 	if (!handle)
 		return nq_arg_error(L, 2, "get", "pkt", "packet");
 	if (handle->generation != handle->cell->generation)
 		return luaL_error(L, "packet is no longer valid");
 	lua_settop(L, 2);
-	flow = nq_flows_meet(&flows->flows, handle->cell->packet, now, &reply);
-	gone = push_gone(L, flows, 1);
+	finish(L, flows, 1, false);
+	flow = meet(L, flows, handle, now, &reply);
 	if (flow && !push_table(L, flows, 1, flow)) {
 		/* To make one may run finalizers, and they may get others, for which this one goes.
 		 */
 		lua_newtable(L);
 		lua_getiuservalue(L, 1, AT_METATABLE);
 		lua_setmetatable(L, -2);
-		flow = nq_flows_meet(&flows->flows, handle->cell->packet, now, &reply);
-		lua_insert(L, 3);
-		gone += push_gone(L, flows, 1);
-		if (flow && !push_table(L, flows, 1, flow)) {
-			lua_pushvalue(L, 3);
+		flow = meet(L, flows, handle, now, &reply);
+		if (flow && !push_table(L, flows, 1, flow))
 			set_table(L, flows, 1, flow);
-		}
-		lua_remove(L, 3);
+		else if (flow)
+			lua_replace(L, 3);
 	}
 	if (!flow)
+		lua_settop(L, 2);
+	finish(L, flows, 1, false);
+	if (!flow) {
 		lua_pushnil(L);
-	lua_insert(L, 3); /* below those that went */
-	finish(L, flows, 1, gone, false);
-	if (!flow)
 		return 1;
+	}
 	expire(L, flows, 1, now, EXPIRE_A_TIME, false);
-	lua_settop(L, 3);
 	lua_pushboolean(L, reply);
 	return 2;
 }
@@ -286,71 +285,6 @@ static int flows_gc(lua_State *L)
 	if (flows->next)
 		flows->next->link = flows->link;
 	nq_flows_fini(&flows->flows);
-	return 0;
-}
-
-/* --- The tables of the flows: all but `verdict` is Lua's own --- */
-
-/* Whether the key at index 2 is "verdict". */
-static bool is_verdict(lua_State *L)
-{
-	return lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "verdict") == 0;
-}
-
-/* The flow of the table at index 1; NULL when it is over. Upvalue: the userdata. */
-static struct nq_flow *find_flow(lua_State *L, struct nq_lua_flows *flows)
-{
-	uint32_t number;
-
-	if (!flows->made)
-		return NULL; /* at the end of a state, a finalizer may still hold the table */
-	lua_getiuservalue(L, lua_upvalueindex(1), AT_NUMBERS);
-	lua_pushvalue(L, 1);
-	lua_rawget(L, -2);
-	number = (uint32_t)lua_tointeger(L, -1);
-	lua_pop(L, 2);
-	return number ? (struct nq_flow *)nq_ends_table_at(&flows->flows.table, number) : NULL;
-}
-
-static int table_index(lua_State *L)
-{
-	struct nq_lua_flows *flows = lua_touserdata(L, lua_upvalueindex(1));
-	const struct nq_flow *flow = is_verdict(L) ? find_flow(L, flows) : NULL;
-
-	if (flow && flow->verdict != NQ_UNDECIDED)
-		lua_pushstring(L, nq_verdict_name(flow->verdict));
-	else
-		lua_pushnil(L);
-	return 1;
-}
-
-static int table_newindex(lua_State *L)
-{
-	struct nq_lua_flows *flows = lua_touserdata(L, lua_upvalueindex(1));
-	enum nq_verdict verdict = NQ_UNDECIDED;
-	struct nq_flow *flow;
-
-	lua_settop(L, 3);
-	if (!is_verdict(L)) {
-		lua_rawset(L, 1);
-		return 0;
-	}
-	if (!lua_isnil(L, 3)) {
-		const char *name = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
-
-		if (strcmp(name, "accept") == 0)
-			verdict = NQ_ACCEPT;
-		else if (strcmp(name, "drop") == 0)
-			verdict = NQ_DROP;
-		else
-			return nq_arg_error(L, 3, "flow", "verdict", "'accept', 'drop' or nil");
-	}
-	flow = find_flow(L, flows);
-	if (!flow)
-		return luaL_error(L, "the flow is over: its verdict cannot be set");
-	flows->decided -= flow->verdict != NQ_UNDECIDED;
-	flow->verdict = verdict;
-	flows->decided += flow->verdict != NQ_UNDECIDED;
 	return 0;
 }
 
@@ -459,15 +393,9 @@ int nq_flows_make(lua_State *L)
 		lua_getfield(L, 1, "finish");
 		lua_setiuservalue(L, 2, AT_FINISH);
 	}
-	lua_createtable(L, 0, 3);
-	lua_pushvalue(L, 2);
-	lua_pushcclosure(L, table_index, 1);
-	lua_setfield(L, -2, "__index");
-	lua_pushvalue(L, 2);
-	lua_pushcclosure(L, table_newindex, 1);
-	lua_setfield(L, -2, "__newindex");
-	lua_pushstring(L, "nfqueue.flow");
-	lua_setfield(L, -2, "__name");
+	lua_createtable(L, ENDED_MOST, 0);
+	lua_setiuservalue(L, 2, AT_ENDED);
+	nq_flow_push_metatable(L, 2);
 	lua_setiuservalue(L, 2, AT_METATABLE);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
 	lua_pushvalue(L, 2);
