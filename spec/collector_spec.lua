@@ -103,7 +103,7 @@ local OPERATIONS = {
   end,
   ["raises every kind of error"] = function()
     local pkt = nfqueue.packet(fresh(UDP))
-    assert(unit.message(function() return pkt[fresh("tpc")] end) == "packet has no field 'tpc'")
+    assert(unit.message(function() return pkt[fresh("tpc")] end) == "packet has no field 'tpc' (did you mean 'tcp'?)")
     assert(unit.message(pkt.modify, pkt, "") == "cannot edit this packet: the new content is empty")
     assert(unit.message(pkt.accept, pkt, { [fresh("color")] = 1 }):find("unknown option 'color'", 1, true))
     assert(unit.message(pkt.u8, pkt, 1 << 40):find("bad argument 'offset' to 'u8'", 1, true))

@@ -2,6 +2,7 @@
 
 local checksum = require("support.checksum")
 local datagram = require("support.datagram")
+local unit = require("support.unit")
 local nfqueue = require("nfqueue")
 
 -- Every field of a header that is not nil, as a table.
@@ -190,6 +191,11 @@ describe("pkt.tcp, pkt.udp, pkt.icmp", function()
       assert.matches("tcp has no field '" .. tostring(key) .. "'", message, 1, true)
     end
     assert.matches("tcp has no field 'tpc'", select(2, pcall(function() header.tpc = 1 end)), 1, true)
+    for key, meant in pairs({ seqq = "'seq'", ackseq = "'ack_seq'", dpot = "'dport'", setoption = "'set_option'",
+      payload = "the packet's 'payload'", drop = "the packet's 'drop'" }) do
+      assert.are.equal(("tcp has no field '%s' (did you mean %s?)"):format(key, meant),
+        unit.message(function() return header[key] end))
+    end
     for _, foreign in ipairs({ io.stdout, pkt, pkt.ip, 7, {} }) do
       local fine, message = pcall(header.option, foreign, 2)
       assert.is_false(fine)

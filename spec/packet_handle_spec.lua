@@ -93,7 +93,7 @@ describe("a live packet", function()
     local pkt = nfqueue.packet(UDP)
     local table_key = {}
     for key, shown in pairs({
-      tpc = "tpc", [""] = "", Id = "Id", id2 = "id2", __index = "__index", __gc = "__gc",
+      [""] = "", ids2 = "ids2", xy = "xy", __index = "__index", __gc = "__gc",
       [("x"):rep(50)] = ("x"):rep(50),
       [1] = "1", [0] = "0", [1.5] = "1.5", [true] = "true", [table_key] = tostring(table_key), [pkt] = tostring(pkt),
     }) do
@@ -102,6 +102,20 @@ describe("a live packet", function()
     end
     assert.are.equal("packet has no field 'nil'", message(get, pkt, nil))
     assert.are.equal("packet has no field 'nil'", message(set, pkt, nil, 1))
+  end)
+
+  it("tells what a name was likely meant to be", function()
+    local pkt = nfqueue.packet(UDP)
+    for key, meant in pairs({
+      tpc = "'tcp'", Id = "'id'", id2 = "'id'", lenght = "'length'", acept = "'accept'", PAYLOAD = "'payload'",
+      payloadoffset = "'payload_offset'", timstmp = "'timestamp'", src = "'ip.src'", flags = "'tcp.flags'",
+      dport = "'tcp.dport' or 'udp.dport'", embedded = "'icmp.embedded'",
+      checksum = "'ip.checksum' or 'tcp.checksum' or 'udp.checksum' or 'icmp.checksum'",
+    }) do
+      local expected = ("packet has no field '%s' (did you mean %s?)"):format(key, meant)
+      assert.are.equal(expected, message(get, pkt, key))
+      assert.are.equal(expected, message(set, pkt, key, 1))
+    end
   end)
 
   it("finds its names however they are made", function()
@@ -135,8 +149,8 @@ describe("a decided packet", function()
       end
       local line = "IP 192.0.2.1.40000 > 198.51.100.2.53: UDP, length 8"
       assert.are.same({ 5, #UDP, line }, { pkt.id, #pkt, tostring(pkt) })
-      assert.are.equal("packet has no field 'tpc'", message(get, pkt, "tpc"))
-      assert.are.equal("packet has no field 'tpc'", message(set, pkt, "tpc", 1))
+      assert.are.equal("packet has no field 'tpc' (did you mean 'tcp'?)", message(get, pkt, "tpc"))
+      assert.are.equal("packet has no field 'tpc' (did you mean 'tcp'?)", message(set, pkt, "tpc", 1))
     end)
   end
 end)

@@ -117,9 +117,11 @@ const char *const nq_packet_names[] = {
 
 static int unknown_field(lua_State *L)
 {
+	const char *where = NULL;
+
 	if (lua_type(L, 2) == LUA_TSTRING)
-		return luaL_error(L, "packet has no field '%s'", lua_tostring(L, 2));
-	return luaL_error(L, "packet has no field '%s'", luaL_tolstring(L, 2, NULL));
+		where = nq_header_push_owners(L, lua_tostring(L, 2));
+	return nq_names_refuse(L, 2, "packet", nq_packet_names, where);
 }
 
 static void push_string(lua_State *L, const char *text)

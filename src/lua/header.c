@@ -34,6 +34,9 @@ static const char *const udp_names[] = {"sport", "dport", "length", "checksum", 
 static const char *const icmp_names[] = {"type",     "code",   "id",	   "seq",
 					 "checksum", "offset", "embedded", NULL};
 
+static const char *const *const class_fields[CLASS_COUNT] = {ip_names, tcp_names, udp_names,
+							     icmp_names};
+
 static enum class class_of(enum nq_header header) {
 	switch (header){
 		case NQ_HEADER_TCP : return CLASS_TCP; case NQ_HEADER_UDP : return CLASS_UDP;
@@ -138,10 +141,30 @@ static int tcp_option(lua_State *L)
 static const luaL_Reg tcp_methods[] = {
 	{"option", tcp_option}, {"set_option", nq_tcp_set_option}, {NULL, NULL}};
 
+const char *nq_header_push_owners(lua_State *L, const char *name)
+{
+	lua_pushnil(L);
+	for (int class = 0; class < CLASS_COUNT; class ++) {
+		if (!nq_names_has(class_fields[class], name))
+			continue;
+		if (lua_isnil(L, -1))
+			lua_pushfstring(L, "'%s.%s'", nq_header_class_names[class], name);
+		else
+			lua_pushfstring(L, "%s or '%s.%s'", lua_tostring(L, -1),
+					nq_header_class_names[class], name);
+		lua_remove(L, -2);
+	}
+	return lua_tostring(L, -1);
+}
+
 static int unknown_field(lua_State *L, enum class class)
 {
-	return luaL_error(L, "%s has no field '%s'", nq_header_class_names[class],
-			  luaL_tolstring(L, 2, NULL));
+	const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+	const char *where = NULL;
+
+	if (nq_names_has(nq_packet_names, name))
+		where = lua_pushfstring(L, "the packet's '%s'", name);
+	return nq_names_refuse(L, 2, nq_header_class_names[class], class_fields[class], where);
 }
 
 /* Upvalues: the class, names, and its methods by code. */
@@ -206,11 +229,7 @@ static void push_methods(lua_State *L, const struct nq_names *names, const luaL_
 void nq_header_register(lua_State *L)
 {
 	static const luaL_Reg none[] = {{NULL, NULL}};
-	static const struct {
-		const char *const *names;
-		const luaL_Reg *methods;
-	} lists[CLASS_COUNT] = {
-		{ip_names, none}, {tcp_names, tcp_methods}, {udp_names, none}, {icmp_names, none}};
+	static const luaL_Reg *const methods[CLASS_COUNT] = {none, tcp_methods, none, none};
 	static const luaL_Reg metamethods[] = {{"__index", header_index},
 					       {"__newindex", header_newindex},
 					       {"__tostring", header_tostring},
@@ -225,7 +244,7 @@ void nq_header_register(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
 	for (int class = 0; class < CLASS_COUNT; class ++) {
 		lua_newtable(L);
-		push_methods(L, nq_names_new(L, lists[class].names), lists[class].methods);
+		push_methods(L, nq_names_new(L, class_fields[class]), methods[class]);
 		/* -1 methods, -2 names, -3 metatable */
 		for (const luaL_Reg *function = metamethods; function->name; function++) {
 			lua_pushinteger(L, class);

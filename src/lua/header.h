@@ -20,4 +20,8 @@ void nq_header_register(lua_State *L);
 void nq_header_push(lua_State *L, struct nq_packet *packet, enum nq_header header, int cache);
 void nq_header_push_cache(lua_State *L);
 
+/* Pushes which headers have such a field, "'tcp.dport' or 'udp.dport'"; nil, and NULL, when none
+ * has. */
+const char *nq_header_push_owners(lua_State *L, const char *name);
+
 #endif

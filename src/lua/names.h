@@ -8,6 +8,7 @@
 #define NQ_NAMES_H
 
 #include <lua.h>
+#include <stdbool.h>
 
 enum { NQ_NAMES_SIZE = 256 };
 
@@ -40,5 +41,13 @@ static inline unsigned nq_names_find(const struct nq_names *names, lua_State *L,
 	}
 	return 0;
 }
+
+/* Raises "`what` has no field 'x'" for the key at `index`, with the name of the list that is
+ * nearest, and `where` (NULL: nothing) such a field is. */
+int nq_names_refuse(lua_State *L, int index, const char *what, const char *const *list,
+		    const char *where);
+
+/* Whether the list has the name. */
+bool nq_names_has(const char *const *list, const char *name);
 
 #endif
