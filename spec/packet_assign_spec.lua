@@ -162,7 +162,8 @@ describe("a field assigned", function()
   end
 
   it("is refused where no field has the name", function()
-    assert.are.equal("icmp has no field 'tpye' (did you mean 'type'?)", unit.message(function() nfqueue.packet(ICMP4).icmp.tpye = 1 end))
+    assert.are.equal("icmp has no field 'tpye' (did you mean 'type'?)",
+      unit.message(function() nfqueue.packet(ICMP4).icmp.tpye = 1 end))
   end)
 
   it("is refused in a truncated packet", function()
