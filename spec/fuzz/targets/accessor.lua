@@ -1,5 +1,6 @@
 -- A packet of any bytes, through everything that a handler can read and assign of it. The choices say in which order,
--- and with which values. What is read is held against the bytes; what is refused must be refused by name.
+-- and with which values. What is read is held against the bytes; what is refused must be refused by name. Given a
+-- packet of a queue, it does the same with that.
 
 local core = require("nfqueue.core")
 
@@ -226,7 +227,7 @@ local function use_stale(header, fields)
   end
 end
 
-local function leave(pkt, bytes)
+local function leave(pkt, bytes, made)
   local how = choose(8)
   local options = { fixup = choose(4) > 0, mark = choose(2) == 0 and choose(65536) or nil }
   if how == 0 then
@@ -235,23 +236,23 @@ local function leave(pkt, bytes)
   elseif how == 1 then
     try(pkt.again, pkt, options)
   elseif how == 2 then
-    try(pkt.requeue, pkt, choose(65536), options)
+    try(pkt.requeue, pkt, choose(65536) | 1, options) -- a queue that is in use has an even number
   elseif how <= 4 then
     local content = choose(2) == 0 and choose_bytes(80) or pkt:bytes(choose(#pkt + 1)) .. choose_bytes(4)
     if try(pkt.modify, pkt, content, options) then
       check(pkt.verdict == "modify", "its verdict")
       -- A first fragment's checksum is no sum of what is here, which is known to who verifies it; that of datagrams in
       -- one (GSO) is the pseudo-header's, which is not.
-      return options.fixup and not pkt.gso and core.packet(bytes).ip and core.packet(pkt.sent).ip and pkt.sent
+      return made and options.fixup and not pkt.gso and core.packet(bytes).ip and core.packet(pkt.sent).ip and pkt.sent
     end
   elseif try(pkt.accept, pkt, options) then
-    check(pkt.verdict == "accept" and pkt.sent, "its verdict")
+    check(pkt.verdict == "accept" and (pkt.sent or not made), "its verdict")
     check(not try(pkt.accept, pkt), "a second verdict was taken")
     check(not try(set, pkt, "payload", "x"), "an edit after the verdict was taken")
   end
 end
 
-return function(bytes, chosen)
+return function(bytes, chosen, pkt)
   choices, at = chosen, 0
   local meta = {}
   for key, value in pairs(META) do
@@ -262,7 +263,8 @@ return function(bytes, chosen)
   if choose(16) == 0 then
     meta.length = #bytes + choose(3)
   end
-  local pkt = core.packet(bytes:sub(1, 65531), choose(2) == 0 and meta or nil)
+  local made = not pkt
+  pkt = pkt or core.packet(bytes:sub(1, 65531), choose(2) == 0 and meta or nil)
   local name = HEADERS[choose(#HEADERS) + 1]
   local held = pkt[name]
   bytes = bytes:sub(1, 65531)
@@ -272,8 +274,8 @@ return function(bytes, chosen)
   end
   use_stale(held, FIELDS[name])
   check_packet(pkt, pkt:bytes())
-  local sent = leave(pkt, bytes)
-  if pkt.sent then
+  local sent = leave(pkt, bytes, made)
+  if made and pkt.sent then
     check_packet(core.packet(pkt.sent), pkt.sent)
   end
   if choose(16) == 0 then -- the header alone keeps it alive
