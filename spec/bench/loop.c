@@ -34,7 +34,7 @@ int main(int argc, char **argv)
 		.on_error = NQ_DROP,
 	};
 	struct nq_failure failure = {.status = 0};
-	struct nq_memory *memory = nq_memory_new(1, &number, 1);
+	struct nq_memory *memory = nq_memory_new(1, &number, 1, NULL);
 	int fd = nq_socket_open();
 	struct nq_loop *loop = NULL;
 

@@ -495,7 +495,7 @@ static void test_loop(struct run *run, struct model *model, bool deadly)
 
 	memset(model, 0, sizeof(*model));
 	model->run = run;
-	model->memory = nq_memory_new(1, numbers, QUEUES);
+	model->memory = nq_memory_new(1, numbers, QUEUES, NULL);
 	model->received = hostile_take(1 << 20);
 	model->deadly = deadly;
 	if (!model->memory || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) < 0) {

@@ -82,7 +82,7 @@ struct nq_loop *nq_loop_new(struct nq_memory *memory, unsigned lane, int socket,
 
 		queue->memory = nq_memory_queue(memory, shared->first_queue + i);
 		queue->number = (uint16_t)queue->memory->number;
-		queue->settings = settings[i];
+		nq_loop_take_settings(queue, &settings[i]);
 		queue->owner = owners ? owners[i] : NULL;
 		if (loop->index)
 			loop->index[queue->number] = i + 1;

@@ -106,6 +106,16 @@ int nq_loop_open_timers(struct nq_timers *timers);
 /* Makes the epoll descriptor readable. */
 void nq_loop_wake(struct nq_loop *loop);
 
+/* Some of them are for who judges without a script. */
+static inline void nq_loop_take_settings(struct nq_loop_queue *queue,
+					 const struct nq_settings *settings)
+{
+	queue->settings = *settings;
+	queue->memory->on_error = settings->on_error;
+	queue->memory->max_packets = settings->kernel.max_packets;
+	queue->memory->buffer_size = settings->buffer_size;
+}
+
 static inline uint64_t nq_loop_offset(const struct nq_loop *loop, const void *place)
 {
 	return place ? (uint64_t)((const uint8_t *)place - loop->base) : 0;

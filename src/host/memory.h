@@ -59,6 +59,9 @@ struct nq_queue_memory {
 	uint32_t orphans;
 	uint32_t orphans_above;
 	struct nq_queue_config kernel; /* in force while the queue is bound */
+	/* Of the settings, for who has no script to ask (standin.h). */
+	uint32_t on_error; /* enum nq_verdict */
+	uint32_t max_packets, buffer_size;
 	struct nq_counters counters;
 };
 
@@ -120,7 +123,9 @@ struct nq_memory {
 	uint64_t lanes;	       /* offset */
 	uint64_t queues;       /* offset */
 	uint32_t worker_state; /* enum nq_worker_state */
-	uint32_t unused;
+	/* A service manager keeps the sockets for a later run: a worker that leaves leaves the
+	 * queues bound. */
+	uint32_t stored;
 	uint64_t workers_lost;
 	uint64_t reloads; /* scripts that took the place of another */
 };
@@ -128,10 +133,23 @@ struct nq_memory {
 /*
  * Maps zeroed memory for `lane_count` lanes that serve the `queue_count` numbers (each once) in
  * turn: queue i belongs to lane i % lane_count. NULL with errno on failure. Pages cost only when
- * touched.
+ * touched. With `fd` it is a file without a name that cannot change its size: *fd, close-on-exec,
+ * is the caller's.
  */
-struct nq_memory *nq_memory_new(unsigned lane_count, const uint16_t *numbers, unsigned queue_count);
+struct nq_memory *nq_memory_new(unsigned lane_count, const uint16_t *numbers, unsigned queue_count,
+				int *fd);
 void nq_memory_free(struct nq_memory *memory);
+
+/*
+ * Maps the memory of an earlier supervisor, once no process of its is alive that may write there:
+ * what is left of them is killed. NULL with *why, part of a sentence, when nq_memory_new for the
+ * same lanes and queues would lay it out otherwise, or what lies in it is not sound.
+ */
+struct nq_memory *nq_memory_adopt(int fd, unsigned lane_count, const uint16_t *numbers,
+				  unsigned queue_count, const char **why);
+
+/* Marks this process, until it ends, as the one that writes: 0 or -errno. */
+int nq_memory_claim(int fd);
 
 static inline uint32_t nq_memory_kept_most(const struct nq_lane_memory *lane)
 {

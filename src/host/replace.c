@@ -71,7 +71,7 @@ static void take_settings(struct nq_loop *loop, const struct nq_loop_judge *judg
 		struct nq_loop_queue *queue = &loop->queues[i];
 		uint32_t given = queue->settings.buffer_size;
 
-		queue->settings = judge->settings[i];
+		nq_loop_take_settings(queue, &judge->settings[i]);
 		queue->settings.kernel = queue->memory->kernel;
 		queue->owner = judge->owners[i];
 		/* What the system gave, when as much is asked for as before. */

@@ -12,19 +12,7 @@
 #include "host/channel.h"
 #include "host/supervisor_parts.h"
 
-enum { SHORT_LIFE_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 5000, ECHO_MS = 20 };
-
-/* A worker that has judged so many packets did not die at once, however short its life. */
-enum { PROGRESS = NQ_SLOTS };
-
-static uint64_t count_packets(struct nq_memory *memory)
-{
-	uint64_t packets = 0;
-
-	for (unsigned i = 0; i < memory->queue_count; i++)
-		packets += nq_memory_queue(memory, i)->counters.packets;
-	return packets;
-}
+enum { ECHO_MS = 20 };
 
 static void do_nothing(int signal)
 {
@@ -42,6 +30,16 @@ static void disregard(int signal)
 	sigaction(signal, &action, NULL);
 }
 
+void nq_supervisor_shed(const struct nq_supervisor *supervisor)
+{
+	disregard(SIGINT);
+	disregard(SIGTERM);
+	if (!supervisor->ignores_hangup)
+		disregard(SIGHUP);
+	close(supervisor->signal_fd);
+	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
+}
+
 /*
  * The worker's process. It leaves cleanly when the other end of the channel is closed: by its
  * supervisor, which asks for it so, or by the kernel when there is no supervisor any more. A signal
@@ -51,12 +49,7 @@ static int run_worker(struct nq_supervisor *supervisor, const struct nq_worker_s
 {
 	struct nq_failure failure = {0};
 
-	disregard(SIGINT);
-	disregard(SIGTERM);
-	if (!supervisor->ignores_hangup)
-		disregard(SIGHUP);
-	close(supervisor->signal_fd);
-	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
+	nq_supervisor_shed(supervisor);
 	if (supervisor->job->main(supervisor->job->context, start, &failure) == 0) {
 		__atomic_store_n(&supervisor->memory->worker_state, NQ_WORKER_DONE,
 				 __ATOMIC_RELEASE);
@@ -87,7 +80,7 @@ static int start_worker(struct nq_supervisor *supervisor)
 
 	supervisor->memory->worker_state = NQ_WORKER_STARTING;
 	supervisor->started_ms = nq_supervisor_now();
-	supervisor->started_packets = count_packets(supervisor->memory);
+	supervisor->started_packets = nq_backoff_count_packets(supervisor->memory);
 	supervisor->ready = false;
 	error = nq_channel_open(ends);
 	if (error)
@@ -145,6 +138,12 @@ static void finish_worker(struct nq_supervisor *supervisor, int status)
 		finish(supervisor, 0);
 		return;
 	}
+	describe_death(status, how);
+	if (supervisor->stopping && supervisor->ever_ready && !exited && !supervisor->hurried) {
+		nq_log(NQ_LOG_ERROR, "the worker (pid %d) %s; what waits gets on_error",
+		       (int)supervisor->worker, how);
+		return;
+	}
 	if (supervisor->stopping || !supervisor->ever_ready) {
 		if (!exited)
 			nq_log(NQ_LOG_ERROR, "the worker (pid %d) was killed by signal %d (%s)",
@@ -160,23 +159,12 @@ static void finish_worker(struct nq_supervisor *supervisor, int status)
 		supervisor->restart_ms = 0; /* with the script in force */
 		return;
 	}
-	describe_death(status, how);
 	nq_log(NQ_LOG_ERROR, "the worker (pid %d) %s; starting another", (int)supervisor->worker,
 	       how);
 	supervisor->memory->workers_lost++;
 	if (supervisor->tryout.on)
 		nq_tryout_lose(supervisor, how);
-	if (nq_supervisor_now() - supervisor->started_ms >= SHORT_LIFE_MS ||
-	    count_packets(supervisor->memory) - supervisor->started_packets >= PROGRESS) {
-		supervisor->pause_ms = 0;
-	} else if (supervisor->pause_ms == 0) {
-		supervisor->pause_ms = FIRST_PAUSE_MS;
-	} else {
-		supervisor->pause_ms *= 2;
-		if (supervisor->pause_ms > LONGEST_PAUSE_MS)
-			supervisor->pause_ms = LONGEST_PAUSE_MS;
-	}
-	supervisor->restart_ms = nq_supervisor_now() + supervisor->pause_ms;
+	nq_backoff_pause(supervisor);
 }
 
 static void handle_stop(struct nq_supervisor *supervisor, const struct signalfd_siginfo *info)
@@ -190,14 +178,17 @@ static void handle_stop(struct nq_supervisor *supervisor, const struct signalfd_
 		supervisor->stopped_by = sender;
 		nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal((int)info->ssi_signo));
 		ask_to_stop(supervisor);
+		nq_backoff_ask_to_stop(supervisor);
 		return;
 	}
 	/* timeout(1) signals a process, then its group: that is one wish. */
 	if (sender && sender == supervisor->stopped_by && now - supervisor->stopped_ms < ECHO_MS)
 		return;
 	nq_log(NQ_LOG_WARN, "second signal: leaving at once, what waits in the queue is dropped");
+	supervisor->hurried = true;
 	if (supervisor->worker)
 		kill(supervisor->worker, SIGKILL);
+	nq_backoff_end(supervisor);
 }
 
 static void handle_hangup(struct nq_supervisor *supervisor, const struct signalfd_siginfo *info)
@@ -260,16 +251,19 @@ static void replace_worker(struct nq_supervisor *supervisor)
 	if (supervisor->done || supervisor->worker)
 		return;
 	if (supervisor->stopping) {
-		finish(supervisor, 1); /* nobody to drain: the queue goes with its socket */
+		int result;
+
+		if (nq_backoff_drain(supervisor, &result))
+			finish(supervisor, result);
 		return;
 	}
 	if (nq_supervisor_now() < supervisor->restart_ms)
 		return;
+	nq_backoff_end(supervisor);
 	error = start_worker(supervisor);
 	if (error) {
 		nq_log(NQ_LOG_ERROR, "cannot start the worker, trying again: %s", strerror(-error));
-		supervisor->pause_ms = LONGEST_PAUSE_MS;
-		supervisor->restart_ms = nq_supervisor_now() + supervisor->pause_ms;
+		nq_backoff_pause(supervisor);
 	}
 }
 
@@ -278,7 +272,7 @@ static int time_left(const struct nq_supervisor *supervisor)
 {
 	int64_t left;
 
-	if (supervisor->worker)
+	if (supervisor->worker || supervisor->stopping)
 		return -1;
 	left = supervisor->restart_ms - nq_supervisor_now();
 	return left > 0 ? (int)left : 0;
@@ -300,6 +294,7 @@ static int watch(struct nq_supervisor *supervisor)
 		read_signals(supervisor);
 		read_reports(supervisor);
 		reap_worker(supervisor);
+		nq_backoff_reap(supervisor);
 		if (!supervisor->stopping)
 			nq_tryout_begin(supervisor);
 		replace_worker(supervisor);
@@ -310,8 +305,10 @@ static int watch(struct nq_supervisor *supervisor)
 
 int nq_supervise(const struct nq_supervision *supervision)
 {
-	struct nq_supervisor supervisor = {
-		.job = supervision, .memory = supervision->memory, .channel = -1};
+	struct nq_supervisor supervisor = {.job = supervision,
+					   .memory = supervision->memory,
+					   .channel = -1,
+					   .stand_in_fd = -1};
 	struct nq_failure failure;
 	struct sigaction hangup;
 	int result = 1;

@@ -1,6 +1,6 @@
 /*
- * supervisor_parts.h - what the files of the supervisor share: supervisor.c (workers and signals)
- * and tryout.c (another script). Not for others.
+ * supervisor_parts.h - what the files of the supervisor share: supervisor.c (workers and signals),
+ * tryout.c (another script) and backoff.c (workers that die at once). Not for others.
  */
 #ifndef NQ_SUPERVISOR_PARTS_H
 #define NQ_SUPERVISOR_PARTS_H
@@ -39,7 +39,12 @@ struct nq_supervisor {
 	uint64_t started_packets; /* received before the worker started */
 	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
 	int pause_ms;
+	unsigned deaths; /* at once, one after another */
+	pid_t stand_in;	 /* while there is no worker; 0: none */
+	int stand_in_fd; /* it leaves when that is closed; -1: it is */
+	bool drained;	 /* by it */
 	bool stopping;
+	bool hurried;	     /* asked twice: nobody drains */
 	bool ever_ready;     /* a worker has judged */
 	bool ignores_hangup; /* nohup(1) has asked for that */
 	bool done;	     /* with `result` as exit status */
@@ -50,6 +55,26 @@ static inline int64_t nq_supervisor_now(void)
 {
 	return nq_clock_now() / 1000000;
 }
+
+/* In a process that was forked: nothing of the supervisor's signals is left. */
+void nq_supervisor_shed(const struct nq_supervisor *supervisor);
+
+/* --- backoff.c --- */
+
+uint64_t nq_backoff_count_packets(struct nq_memory *memory);
+
+/* A worker died, or could not be started: when the next one is, and who judges until then. */
+void nq_backoff_pause(struct nq_supervisor *supervisor);
+
+/* The stand-in, if there is one, is gone: a worker may start. Nothing of what it had is lost. */
+void nq_backoff_end(struct nq_supervisor *supervisor);
+
+void nq_backoff_reap(struct nq_supervisor *supervisor);
+
+void nq_backoff_ask_to_stop(struct nq_supervisor *supervisor);
+
+/* Told to stop while there is no worker: true with the exit status when nothing is left to do. */
+bool nq_backoff_drain(struct nq_supervisor *supervisor, int *result);
 
 /* --- tryout.c --- */
 

@@ -118,7 +118,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 			strerror(-engine->socket));
 		goto out;
 	}
-	engine->memory = nq_memory_new(1, numbers, count);
+	engine->memory = nq_memory_new(1, numbers, count, NULL);
 	if (engine->memory)
 		engine->loop =
 			nq_loop_new(engine->memory, 0, engine->socket, settings, owners,

@@ -411,7 +411,7 @@ static void release(struct resources *resources)
 static int acquire(struct plan *plan, struct resources *resources, struct nq_failure *failure)
 {
 	*resources = (struct resources){
-		.memory = nq_memory_new(plan->threads, plan->queues, plan->queue_count)};
+		.memory = nq_memory_new(plan->threads, plan->queues, plan->queue_count, NULL)};
 	/* Without them the queues run, and who wants to send is told why it cannot. */
 	nq_raw_open(&resources->raw);
 	plan->raw = &resources->raw;
