@@ -193,7 +193,8 @@ function death.run(options)
   local last = FIRST_QUEUE + options.queues - 1
   net.must(("iptables -w -A OUTPUT -p udp --dport %d -j NFQUEUE %s"):format(PORT, options.queues == 1
     and "--queue-num " .. FIRST_QUEUE or ("--queue-balance %d:%d"):format(FIRST_QUEUE, last)))
-  local run = net.run(("%s -q %d-%d --threads %d --on-error %s --max-packets 65536 --buffer-size %d --time-limit 60 -- %s"):format(
+  local run = net.run(("%s -q %d-%d --threads %d --on-error %s --max-packets 65536 --buffer-size %d "
+    .. "--time-limit 60 -- %s"):format(
     net.file(SCRIPT), FIRST_QUEUE, last, options.threads, options.on_error, 64 << 20,
     limited and "group=" .. limited.path or ""))
   local packets = net.start(("%s/support/arrivals %d %d %s %s"):format(net.build, PORT, ADDRESSES, arrived,
