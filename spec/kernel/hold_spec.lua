@@ -35,6 +35,45 @@ describe("held packets", function()
     end)
   end
 
+  it("may be held, or settled, by a finalizer that runs while they are held: each gets one verdict", function()
+    local udp = through_queue()
+    local inside, hits, problems, seen = false, 0, {}, 0
+    local function plant(pkt, verb)
+      setmetatable({}, { __gc = function()
+        hits = hits + (inside and 1 or 0)
+        pcall(pkt[verb], pkt)
+      end })
+    end
+    local queue = traffic.open(3, function(pkt)
+      local hold = pkt.hold
+      seen = seen + 1
+      held.kept[#held.kept + 1] = pkt
+      collectgarbage("stop")
+      plant(pkt, seen % 4 == 0 and "accept" or "hold")
+      collectgarbage("restart") -- the next allocation runs a whole cycle
+      inside = true
+      local done, message = pcall(hold, pkt)
+      inside = false
+      problems[#problems + 1] = not done and message or nil
+    end)
+    collectgarbage("incremental", 100, 1000, 40)
+    for i = 1, 40 do
+      udp:send("packet " .. i)
+    end
+    traffic.judge_packets(queue, 40)
+    collectgarbage("incremental", 200, 100, 13)
+    assert.is_true(hits > 10, hits)
+    assert.is_true(#problems > 0)
+    for _, problem in ipairs(problems) do
+      assert.equal(DECIDED, problem)
+    end
+    for _, pkt in ipairs(held.kept) do
+      pcall(pkt.accept, pkt)
+    end
+    local stats = queue:stats()
+    assert.same({ 40, 0, 0 }, { stats.accepted, stats.kept, stats.refused })
+  end)
+
   it("tell all they told in their handler", function()
     local udp = through_queue()
     local names = { "id", "family", "hook", "ethertype", "timestamp", "length", "truncated", "gso", "mark", "priority",
@@ -158,11 +197,11 @@ describe("held packets", function()
         assert.equal(DECIDED, refusal(pkt.drop, pkt))
       end))
     end))
-    udp:send("0.03", "0.02", "0.01", "0")
+    udp:send("0.3", "0.2", "0.1", "0")
     traffic.judge({ queue }, "the timers", function()
       return queue:stats().accepted == 4
     end)
-    assert.same({ "0", "0.01", "0.02", "0.03" }, udp:received())
+    assert.same({ "0", "0.1", "0.2", "0.3" }, udp:received())
     assert.equal(0, queue:stats().expired)
   end)
 

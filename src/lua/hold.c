@@ -34,13 +34,12 @@ static enum nq_verdict read_verdict(lua_State *L, int index)
 
 /*
  * The copy goes on under the cell that handles and headers of the packet already have; the lane
- * gets another for the packets to come.
+ * gets another, `fresh`, for the packets to come.
  */
-static void hold_at_hand(lua_State *L, struct nq_cell *cell, int64_t nanoseconds,
-			 enum nq_verdict verdict)
+static void hold_at_hand(lua_State *L, struct nq_cell *cell, struct nq_cell *fresh,
+			 int64_t nanoseconds, enum nq_verdict verdict)
 {
 	struct nq_lua_lane *lane = cell->lane;
-	struct nq_cell *fresh = nq_cell_new(L, &lane->state->unused);
 	struct nq_held *held;
 	int error = nq_loop_hold(lane->loop, nanoseconds, verdict, cell, &held);
 
@@ -55,8 +54,23 @@ static void hold_at_hand(lua_State *L, struct nq_cell *cell, int64_t nanoseconds
 	lane->cell = fresh;
 }
 
+/* To make one may run finalizers, and these may hold the very packet, or settle it. NULL: it is
+ * held already. */
+static struct nq_cell *make_room(lua_State *L, const struct nq_cell *cell)
+{
+	struct nq_cell **unused = &cell->lane->state->unused;
+	struct nq_cell *fresh = nq_cell_new(L, unused);
+
+	if (!cell->held && cell->packet->verdict == NQ_UNDECIDED)
+		return fresh;
+	nq_cell_free(fresh, unused);
+	nq_packet_check_undecided(L, cell->packet);
+	return NULL;
+}
+
 void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first)
 {
+	struct nq_cell *fresh = NULL;
 	enum nq_verdict verdict;
 	int64_t nanoseconds = -1;
 
@@ -65,6 +79,8 @@ void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first)
 	if (!lua_isnoneornil(L, first))
 		nanoseconds = nq_arg_seconds(L, first, "hold", "seconds", false);
 	verdict = read_verdict(L, first + 1);
+	if (!cell->made && !cell->held)
+		fresh = make_room(L, cell);
 	if (cell->made) {
 		nq_loaded_hold(L, cell, nanoseconds, verdict);
 	} else if (cell->held) {
@@ -76,7 +92,7 @@ void nq_packet_hold(lua_State *L, struct nq_cell *cell, int first)
 	} else {
 		if (nanoseconds < 0)
 			nanoseconds = cell->lane->loop->current->settings.hold_limit;
-		hold_at_hand(L, cell, nanoseconds, verdict);
+		hold_at_hand(L, cell, fresh, nanoseconds, verdict);
 	}
 }
 
