@@ -7,8 +7,9 @@
  *
  * KINDS says what is to become of packets, separated by commas: a letter (a: it arrives as it was
  * sent, e: it arrives edited, l: it arrives edited and one byte longer, d: it does not arrive, u:
- * it may arrive or not) and the number of the socket it is sent from, 0 to 9. Each packet is of one
- * of these kinds, chosen by a generator of random numbers that begins with SEED.
+ * it may arrive or not) and the number of the socket it is sent from, 0 to 9; "*" and a number make
+ * it more frequent by as much. Each packet is of one of these kinds, chosen by a generator of
+ * random numbers that begins with SEED.
  *
  * WINDOW is how many of those that are to arrive may be on their way; 0: no limit. RATE is how many
  * packets are sent in a second, 0: as fast as it goes. An error of the kernel for a packet (a full
@@ -46,6 +47,7 @@ enum { AT_KIND = 8, AT_STATE = 9, SIZE_LEAST = 10 };
 struct kind {
 	char fate;
 	int socket;
+	unsigned long below; /* its share, and of those before it */
 	uint64_t sent, received;
 };
 
@@ -83,7 +85,11 @@ static unsigned kind_of(const struct run *run, uint64_t number)
 
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return (unsigned)((z ^ (z >> 31)) % run->kind_count);
+	z = (z ^ (z >> 31)) % run->kinds[run->kind_count - 1].below;
+	for (unsigned kind = 0;; kind++) {
+		if (z < run->kinds[kind].below)
+			return kind;
+	}
 }
 
 static int open_socket(bool receives, uint16_t port)
@@ -230,9 +236,18 @@ static void read_kinds(struct run *run, const char *text)
 			exit(64);
 		}
 		*kind = (struct kind){.fate = text[0], .socket = text[1] - '0'};
+		kind->below = run->kind_count ? kind[-1].below : 0;
 		run->kind_count++;
 		run->open_end |= kind->fate == 'u';
 		text += 2;
+		if (*text == '*') {
+			char *end;
+
+			kind->below += strtoul(text + 1, &end, 10);
+			text = end;
+		} else {
+			kind->below++;
+		}
 		text += *text == ',';
 	}
 }
@@ -281,7 +296,8 @@ int main(int argc, char **argv)
 		run.seed = strtoull(argv[6], NULL, 10);
 	if (argc > 7)
 		run.size = strtoull(argv[7], NULL, 10);
-	if (run.size < SIZE_LEAST || run.size > SIZE_MOST || run.kind_count == 0) {
+	if (run.size < SIZE_LEAST || run.size > SIZE_MOST || run.kind_count == 0 ||
+	    run.kinds[run.kind_count - 1].below == 0) {
 		fprintf(stderr, "SIZE is %d to %d, and there is a kind at least\n", SIZE_LEAST,
 			SIZE_MOST);
 		return 64;

@@ -11,7 +11,7 @@ local MARK, AGAIN, SELF = 7, 8, 9
 
 -- `fate` is as numbered.c has it; `counts` names the counters of queue QUEUE that it adds 1 to, `other` those of queue
 -- OTHER. Where `fate` is "policy" the packet is what on_error says.
--- In `body`, `edit` changes the packet so that its receiver can tell.
+-- `rare` divides how often it comes. In `body`, `edit` changes the packet so that its receiver can tell.
 local KINDS = {
   { name = "accept", fate = "a0", counts = { "accepted" }, body = "pkt:accept()" },
   { name = "accept by name", fate = "a0", counts = { "accepted" }, body = "return 'accept'" },
@@ -47,6 +47,13 @@ local KINDS = {
   { name = "error of a wrong argument", fate = "policy", counts = { "errors", "policy" },
     body = "pkt:modify(('x'):rep(70000))" },
   { name = "error of a wrong return", fate = "policy", counts = { "errors", "policy" }, body = "return 'acept'" },
+  { name = "error for want of memory", fate = "policy", rare = 10, counts = { "errors", "policy" },
+    body = "return ('x'):rep(1 << 28)" },
+  { name = "overrun of its time", fate = "policy", rare = 3000, counts = { "errors", "timeouts", "policy" },
+    body = "edit(pkt) while true do end" },
+  { name = "overrun after a verdict", fate = "e0", rare = 3000,
+    counts = { "errors", "timeouts", "modified" },
+    body = "edit(pkt) pkt:accept() repeat until pcall(function() while true do end end) and false" },
   { name = "two verdicts", fate = "a0", counts = { "errors", "accepted" }, body = "pkt:accept() pkt:drop()" },
   { name = "two verdicts, one by name", fate = "d0", counts = { "errors", "dropped" },
     body = "pkt:drop() return 'accept'" },
@@ -164,7 +171,8 @@ function outcomes.check(count, equal, options)
   local on_error = options.on_error or "drop"
   local fates = {}
   for i, kind in ipairs(KINDS) do
-    fates[i] = kind.fate == "policy" and (on_error == "accept" and "a0" or "d0") or kind.fate
+    fates[i] = (kind.fate == "policy" and (on_error == "accept" and "a0" or "d0") or kind.fate)
+      .. "*" .. 10000 // (kind.rare or 1)
   end
   -- "Before" lies in a table of its own, so that what traverses the other again is not seen twice.
   net.must(([[iptables -w -t mangle -A OUTPUT -p udp --dport %d -m comment --comment before
@@ -173,8 +181,8 @@ function outcomes.check(count, equal, options)
     iptables -w -t mangle -A INPUT -p udp --dport %d -m mark --mark %d -m comment --comment marked
     iptables -w -t mangle -A INPUT -p udp --dport %d -m comment --comment behind]])
     :format(PORT, PORT, AGAIN, PORT, QUEUE, PORT, MARK, PORT))
-  local run = net.run(("%s -q %d-%d --on-error %s %s"):format(net.file(script(KINDS)), QUEUE, OTHER, on_error,
-    options.arguments or ""))
+  local run = net.run(("%s -q %d-%d --on-error %s --time-limit 0.3 --memory-limit %d %s"):format(
+    net.file(script(KINDS)), QUEUE, OTHER, on_error, 64 << 20, options.arguments or ""))
   local client = net.start(("%s/support/numbered %d %d %d 0 %s %d"):format(net.build, PORT, count,
     options.window or 1000, table.concat(fates, ","), options.seed or 1))
   local status = client:join(options.seconds or 120)
@@ -230,7 +238,7 @@ function outcomes.check(count, equal, options)
     equal(own.packets, verdicts(own), "verdicts" .. label)
     equal(0, own.refused, "verdicts for packets that have one" .. label)
     for _, name in ipairs({ "accepted", "dropped", "modified", "again", "requeued", "rejected", "delayed", "expired",
-      "errors", "undecided" }) do
+      "errors", "timeouts", "undecided" }) do
       equal(expected[where][name] or 0, own[name], name .. label)
     end
   end
