@@ -24,9 +24,11 @@ say = @:
 endif
 
 # Optional ones are used where pkg-config finds them; without one, what needs it says so by name.
-OPTIONAL := $(shell pkg-config --exists libpcap && echo libpcap)
+OPTIONAL := $(foreach library,libpcap libcap-ng libseccomp,$(shell pkg-config --exists $(library) && echo $(library)))
 LIBRARIES = libmnl libnetfilter_queue libnetfilter_conntrack $(OPTIONAL)
-FEATURES = $(if $(filter libpcap,$(OPTIONAL)),-DNQ_HAVE_PCAP)
+FEATURES = $(if $(filter libpcap,$(OPTIONAL)),-DNQ_HAVE_PCAP) \
+	$(if $(filter libcap-ng,$(OPTIONAL)),-DNQ_HAVE_CAPNG) \
+	$(if $(filter libseccomp,$(OPTIONAL)),-DNQ_HAVE_SECCOMP)
 LUA_CFLAGS ?= $(shell pkg-config --cflags lua5.4)
 LUA_LIBS ?= $(shell pkg-config --libs lua5.4)
 # Own flags stand apart: CFLAGS belongs to whoever builds.
@@ -70,7 +72,7 @@ $(MODULE): $(OBJECTS)
 # --- What is needed, as Debian packages ---------------------------------------------------------------
 
 BUILD_PACKAGES = gcc libc6-dev pkg-config liblua5.4-dev libmnl-dev libnetfilter-queue-dev \
-	libnetfilter-conntrack-dev libpcap-dev
+	libnetfilter-conntrack-dev libpcap-dev libcap-ng-dev libseccomp-dev
 RUN_PACKAGES = lua5.4 lua-argparse iproute2 iptables
 DEMO_PACKAGES = iputils-ping curl busybox-static
 TEST_PACKAGES = bind9-dnsutils mount lua-busted lua-luv lua-cqueues lua-socket luarocks nftables procps util-linux iperf3 \
@@ -126,7 +128,7 @@ lint: deps-lint
 	@clang-format --dry-run -Werror $(C_FILES)
 	@echo "lint: cppcheck"
 	@cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-		--suppress=missingIncludeSystem -DNQ_VERSION='""' -DNQ_HAVE_PCAP -Isrc src
+		--suppress=missingIncludeSystem -DNQ_VERSION='""' -DNQ_HAVE_PCAP -DNQ_HAVE_CAPNG -DNQ_HAVE_SECCOMP -Isrc src
 	@echo "lint: luacheck"
 	@luacheck -q lua scripts spec *.rockspec
 

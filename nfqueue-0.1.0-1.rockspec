@@ -10,7 +10,7 @@ description = {
   detailed = [[
 A C core runs one netlink loop per netfilter queue and hands each packet to a Lua handler that accepts,
 drops or modifies it. The module, and the command `nfqueue run handler.lua -q 0-3`.
-It needs Debian's libmnl-dev, libnetfilter-queue-dev and libnetfilter-conntrack-dev (or their like) to build, and uses libpcap where pkg-config finds it;
+It needs Debian's libmnl-dev, libnetfilter-queue-dev and libnetfilter-conntrack-dev (or their like) to build, and uses libpcap, libcap-ng and libseccomp where pkg-config finds them;
 the command's options are
 read with argparse (Debian's lua-argparse), which is looked for at run time.]],
   license = "MIT",

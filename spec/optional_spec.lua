@@ -32,6 +32,22 @@ local function command(arguments)
   return status, output
 end
 
+describe("without libcap-ng and libseccomp", function()
+  it("nothing is linked against them", function()
+    local libraries = net.must("ldd " .. folder .. "/bin/nfqueue")
+    assert.is_nil(libraries:find("cap-ng", 1, true) or libraries:find("seccomp", 1, true))
+  end)
+
+  for _, case in ipairs({ { "--user nobody", "libcap-ng" }, { "--confine", "libseccomp" } }) do
+    it(case[1] .. " says what it needs", function()
+      local status, output = command("run -q 0 demo " .. case[1])
+      assert.are.equal(69, status)
+      assert.are.equal(("nfqueue: error: option '%s' needs %s, and this build has none: install Debian's %s-dev (or "
+        .. "its like) and build again"):format(case[1]:match("^%S+"), case[2], case[2]), output)
+    end)
+  end
+end)
+
 describe("without libpcap", function()
   it("nothing is linked against it", function()
     for _, file in ipairs({ "bin/nfqueue", "lib/nfqueue/core.so" }) do

@@ -195,9 +195,9 @@ local ESCAPES = {
   { "return nfqueue.domainset({ 'a.example' }):load('/nowhere/list')",
     "raised bad argument 'path' to 'load' %(in the sandbox: a file in the script's folder expected, .*" },
   { "return nfqueue.filter('host secret.attacker.example')",
-    "raised bad argument 'expression' to 'filter' %(in the sandbox no name is looked up: 'secret.attacker.example'%)" },
-  { "return nfqueue.filter('ip proto \\\\tcp')", "raised .*no name is looked up: '\\tcp'%)" },
-  { "return nfqueue.filter(('not '):rep(9999) .. 'tcp')", "raised .*in the sandbox: at most 4096 bytes%)" },
+    "raised bad argument 'expression' to 'filter' %(no name is looked up in a sandbox .*: 'secret.*'%)" },
+  { "return nfqueue.filter('ip proto \\\\tcp')", "raised .*no name is looked up in a sandbox .*: '\\tcp'%)" },
+  { "return nfqueue.filter(('not '):rep(9999) .. 'tcp')", "raised .*in a sandbox: at most 4096 bytes%)" },
 }
 
 -- Error objects that act when somebody shows them: { code of the chunk or the handler, what is said of it }

@@ -224,7 +224,7 @@ describe("nfqueue run", function()
     local function raw_sockets(pid)
       return select(2, net.must("ls -l /proc/" .. pid .. "/fd"):gsub("socket:", ""))
     end
-    assert.equal(4, raw_sockets(run.pid)) -- two of netlink, two raw
+    assert.equal(5, raw_sockets(run.pid)) -- two of netlink, two raw, one to the worker
     box:send("before")
     box:await_count(2)
     local worker = run:worker()
@@ -235,7 +235,7 @@ describe("nfqueue run", function()
     local texts = box:all()
     table.sort(texts)
     assert.same({ "after", "after", "before", "before" }, texts)
-    assert.equal(4, raw_sockets(run.pid))
+    assert.equal(5, raw_sockets(run.pid))
   end)
 
   it("keeps the raw sockets from what scripts start", function()

@@ -43,11 +43,12 @@ void nq_loop_answer(struct nq_loop *loop, const struct nq_loop_queue *queue,
 		return;
 	if (is_link_local(&build.ip))
 		way.interface = packet->have & NQ_HAVE_IIF ? packet->iif : packet->oif;
-	if (nq_raw_is_broadcast(build.ip.version, build.ip.src, &way))
+	if (nq_raw_is_broadcast(loop->raw, build.ip.version, build.ip.src, &way))
 		return;
 	/* An error is this host's own word; a reset speaks for the one that was asked. */
 	if (build.transport == NQ_BUILD_ICMP &&
-	    nq_raw_source(build.ip.version, build.ip.src, build.ip.dst, &way, source) == 0)
+	    nq_raw_source(loop->raw, build.ip.version, build.ip.src, build.ip.dst, &way, source) ==
+		    0)
 		memcpy(build.ip.src, source, sizeof(build.ip.src));
 	nq_build_write(&build, bytes);
 	error = nq_raw_send(loop->raw, bytes, nq_build_size(&build), &way);

@@ -21,7 +21,7 @@ static int fail_permission(struct nq_loop *loop, struct nq_failure *failure,
 	char name[32];
 	pid_t pid;
 
-	if (nq_config_check_privilege() == -EPERM)
+	if (nq_loop_ask_privilege(loop, queue) == -EPERM)
 		return nq_fail(failure, 77, EPERM,
 			       "no privilege to use queue %u: it needs CAP_NET_ADMIN in this "
 			       "network namespace "

@@ -78,6 +78,9 @@ void nq_loop_answer(struct nq_loop *loop, const struct nq_loop_queue *queue,
  */
 int nq_loop_probe_flag(struct nq_loop *loop, const struct nq_loop_queue *queue, unsigned bit);
 
+/* -EPERM: this process may not configure any queue. */
+int nq_loop_ask_privilege(struct nq_loop *loop, const struct nq_loop_queue *queue);
+
 /* Of one that is bound, the same for all flags that are not in force yet; tells the user. */
 int nq_loop_check_flags(struct nq_loop *loop, const struct nq_loop_queue *queue,
 			const struct nq_queue_config *config, struct nq_failure *failure);

@@ -118,6 +118,19 @@ static int ask(struct nq_loop *loop, const struct request *request, uint32_t seq
 	return error;
 }
 
+static int send_privilege(int fd, const struct request *request, uint32_t seq)
+{
+	(void)request;
+	return nq_config_ask_privilege(fd, seq);
+}
+
+int nq_loop_ask_privilege(struct nq_loop *loop, const struct nq_loop_queue *queue)
+{
+	struct request request = {.send = send_privilege};
+
+	return ask(loop, &request, config_seq(queue, 36 + NQ_FLAG_COUNT));
+}
+
 int nq_loop_probe_flag(struct nq_loop *loop, const struct nq_loop_queue *queue, unsigned bit)
 {
 	struct request request = {.queue = queue->number, .value = 1u << bit, .send = send_probe};

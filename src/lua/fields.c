@@ -7,6 +7,7 @@
 #include "lua/args.h"
 #include "lua/conntrack.h"
 #include "lua/header.h"
+#include "lua/lane.h"
 #include "lua/names.h"
 #include "lua/packet.h"
 #include "packet/edit.h"
@@ -149,7 +150,7 @@ static void push_interface(lua_State *L, const struct nq_packet *packet, uint32_
 
 	if (made && made->names[which][0])
 		lua_pushstring(L, made->names[which]);
-	else if (packet->have & bit && if_indextoname(index, name))
+	else if (packet->have & bit && nq_raw_interface_name(nq_state_get(L)->raw, index, name))
 		lua_pushstring(L, name);
 	else
 		lua_pushnil(L);

@@ -39,6 +39,7 @@ struct nq_state {
 	unsigned rewrites;	   /* how many nfqueue.rewrite has made: they are found by number */
 	const struct nq_raw *raw;  /* sockets for packets that are sent; NULL: not opened yet */
 	struct nq_raw own_raw;	   /* `raw`, unless those of nfqueue.run are used */
+	bool confined;		   /* its process may open no socket: see host/confine.h */
 	uint32_t loop_mark;	   /* of packets sent outside a queue's work: the last queue's */
 	struct nq_watch *watch;	   /* of its calls; never NULL */
 	struct nq_watch own_watch; /* `watch`, unless it is a thread's of nfqueue.run */

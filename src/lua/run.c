@@ -1,6 +1,7 @@
 #include "lua/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "lua/args.h"
 #include "lua/flows.h"
 #include "lua/module.h"
+#include "lua/privilege.h"
 #include "lua/queue.h"
 #include "lua/sandbox.h"
 #include "lua/tables.h"
@@ -25,6 +27,9 @@
  *     threads integer             from 1 to the number of queues
  *     args    list of strings     key, value, key, value, ...
  *     config  table               wins over the script's own
+ *     user    string              optional, of the command only, as the rest: see lua/privilege.h
+ *     confine boolean
+ *     read, write  lists of strings
  */
 struct plan {
 	char *script;
@@ -37,6 +42,8 @@ struct plan {
 	struct nq_registry *registry; /* of this run: what scripts find by its number */
 	struct nq_registry *tables;   /* of the state that starts: what they find by name */
 	const struct nq_raw *raw;     /* of the process that opened the sockets */
+	int proc;		      /* nfnetlink_queue in /proc, as its, or -errno */
+	struct nq_run_privilege privilege;
 	/* nfqueue.run only: the state that waits, for its interpreter's Ctrl-C. */
 	lua_State *host;
 	struct nq_lua_lane host_lane;
@@ -59,6 +66,7 @@ static void free_plan(struct plan *plan)
 	free(plan->path);
 	free(plan->cpath);
 	free(plan->queues);
+	nq_run_privilege_free(&plan->privilege);
 	nq_registry_release(plan->tables);
 }
 
@@ -168,6 +176,7 @@ static struct plan *read_plan(lua_State *L)
 		plan->cpath = copy_string(L, -1);
 	}
 	lua_pop(L, 3);
+	nq_run_privilege_read(L, plan->script, plan->path, plan->cpath, &plan->privilege);
 	return plan;
 }
 
@@ -240,6 +249,7 @@ static int load_state(lua_State *L)
 	lua_settop(L, 2);
 	nq_state_get(L)->raw = plan->raw;
 	set_watch(nq_state_get(L), lane);
+	nq_state_get(L)->confined = plan->privilege.confine;
 	if (plan->config.values[NQ_KEY_SANDBOX])
 		nq_sandbox_enter(L, plan->script);
 	push_args(L, plan);
@@ -312,6 +322,8 @@ static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 	lua_State *L = state->L;
 
 	lane->loop->raw = plan->raw;
+	if (lane->loop->proc < 0 && plan->proc >= 0)
+		lane->loop->proc = fcntl(plan->proc, F_DUPFD_CLOEXEC, 0);
 	nq_state_get(L)->active = lane->loop;
 	nq_state_get(L)->loop_mark = lane->settings[0].loop_mark;
 	nq_state_get(L)->watch->limit = lane->settings[0].time_limit;
@@ -397,6 +409,7 @@ struct resources {
 	int *sockets;
 	unsigned count;
 	struct nq_raw raw;
+	int proc;
 };
 
 static void release(struct resources *resources)
@@ -405,6 +418,8 @@ static void release(struct resources *resources)
 		close(resources->sockets[i]);
 	free(resources->sockets);
 	nq_raw_close(&resources->raw);
+	if (resources->proc >= 0)
+		close(resources->proc);
 	nq_memory_free(resources->memory);
 }
 
@@ -415,6 +430,7 @@ static int acquire(struct plan *plan, struct resources *resources, struct nq_fai
 	/* Without them the queues run, and who wants to send is told why it cannot. */
 	nq_raw_open(&resources->raw);
 	plan->raw = &resources->raw;
+	resources->proc = plan->proc = nq_proc_open();
 	resources->sockets = calloc(plan->threads, sizeof(int));
 	if (!resources->memory || !resources->sockets) {
 		release(resources);
@@ -492,13 +508,16 @@ int nq_run(lua_State *L)
 static int run_worker(void *context, const struct nq_worker_start *start,
 		      struct nq_failure *failure)
 {
+	const struct plan *plan = context;
 	struct nq_worker_job job = {.memory = start->memory,
 				    .sockets = start->sockets,
 				    .script = *start->script,
 				    .generation = start->generation,
 				    .channel = start->channel};
 
-	return run_threads(context, &job, failure);
+	int error = nq_run_privilege_confine(&plan->privilege, failure);
+
+	return error ? error : run_threads(context, &job, failure);
 }
 
 int nq_run_supervised(lua_State *L)
@@ -506,8 +525,14 @@ int nq_run_supervised(lua_State *L)
 	struct plan *plan = read_plan(L);
 	struct nq_failure failure = {.status = 0};
 	struct resources resources;
+	int error = acquire(plan, &resources, &failure);
 
-	if (acquire(plan, &resources, &failure) != 0) {
+	if (!error) {
+		error = nq_run_privilege_drop(&plan->privilege, &resources.raw, &failure);
+		if (error)
+			release(&resources);
+	}
+	if (error) {
 		nq_log(NQ_LOG_ERROR, "%s", failure.message);
 		lua_pushinteger(L, failure.status);
 		return 1;

@@ -30,7 +30,8 @@ void nq_sandbox_check(lua_State *L, const struct nq_config_layer *layer, const c
 /* Raises, naming `function`, in a sandbox for a file that is not in the script's folder. */
 void nq_sandbox_check_file(lua_State *L, const char *path, const char *function);
 
-/* Raises in a sandbox for a tcpdump expression in which a name would be looked up. */
+/* Raises in a sandbox, and in a confined worker, for a tcpdump expression in which a name would be
+ * looked up. */
 void nq_sandbox_check_filter(lua_State *L, const char *expression, const char *function,
 			     const char *name);
 

@@ -2,11 +2,13 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "lua/lane.h"
 #include "lua/sandbox.h"
 
 /*
  * libpcap looks every word up that it does not know: hosts over the network, ports and protocols in
- * files. So in a sandbox its expressions consist of numbers, addresses and these.
+ * files. So in a sandbox, and where a socket would be the worker's end, its expressions consist of
+ * numbers, addresses and these.
  */
 static const char *const words[] = {
 	"and",
@@ -97,10 +99,10 @@ static bool is_of_word(char byte)
 void nq_sandbox_check_filter(lua_State *L, const char *expression, const char *function,
 			     const char *name)
 {
-	if (!nq_sandbox_is(L))
+	if (!nq_sandbox_is(L) && !nq_state_get(L)->confined)
 		return;
 	if (strlen(expression) > EXPRESSION_MAX)
-		luaL_error(L, "bad argument '%s' to '%s' (in the sandbox: at most %d bytes)", name,
+		luaL_error(L, "bad argument '%s' to '%s' (in a sandbox: at most %d bytes)", name,
 			   function, (int)EXPRESSION_MAX);
 	while (*expression) {
 		const char *word = expression;
@@ -113,10 +115,11 @@ void nq_sandbox_check_filter(lua_State *L, const char *expression, const char *f
 		}
 		if (!is_harmless(word, (size_t)(expression - word))) {
 			lua_pushlstring(L, word, (size_t)(expression - word));
-			luaL_error(L,
-				   "bad argument '%s' to '%s' (in the sandbox no name is looked "
-				   "up: '%s')",
-				   name, function, lua_tostring(L, -1));
+			luaL_error(
+				L,
+				"bad argument '%s' to '%s' (no name is looked up in a sandbox or "
+				"a confined worker: '%s')",
+				name, function, lua_tostring(L, -1));
 		}
 	}
 }

@@ -170,15 +170,15 @@ int nq_send(lua_State *L)
 		options.mark = recording ? mark : usual_mark(state);
 	if (recording)
 		return record(L, &options);
+	raw = nq_send_sockets(state);
 	way.mark = options.mark;
 	if (options.interface) {
-		way.interface = if_nametoindex(options.interface);
+		way.interface = nq_raw_interface_index(raw, options.interface);
 		if (!way.interface) {
 			lua_pushfstring(L, "cannot send: no interface '%s'", options.interface);
 			return nq_push_failure(L, ENODEV, lua_tostring(L, -1));
 		}
 	}
-	raw = nq_send_sockets(state);
 	result = nq_raw_send(raw, bytes, length, &way);
 	if (result < 0)
 		return fail(L, raw, bytes[0] >> 4 == 6, -result);

@@ -6,7 +6,6 @@
 #include <libnetfilter_queue/libnetfilter_queue.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -139,35 +138,12 @@ int nq_config_unbind(int fd, uint16_t queue, uint32_t seq)
 	return send_request(fd, header);
 }
 
-int nq_config_check_privilege(void)
+int nq_config_ask_privilege(int fd, uint32_t seq)
 {
-	char buffer[1024];
-	struct nlmsghdr *header;
-	struct pollfd ready;
-	ssize_t got;
-	int fd = nq_socket_open();
-	int error;
+	char buffer[REQUEST_SIZE];
+	struct nlmsghdr *header = start_request(buffer, 0, seq);
 
-	if (fd < 0)
-		return fd;
 	/* PF_UNBIND is obsolete and does nothing, but the privilege is checked first. */
-	header = start_request(buffer, 0, nq_seq(NQ_SEQ_CONFIG, 0, 0));
 	nfq_nlmsg_cfg_put_cmd(header, AF_UNSPEC, NFQNL_CFG_CMD_PF_UNBIND);
-	error = send_request(fd, header);
-	ready = (struct pollfd){.fd = fd, .events = POLLIN};
-	if (!error) {
-		while (poll(&ready, 1, 1000) < 0 && errno == EINTR)
-			;
-		got = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
-		header = (struct nlmsghdr *)buffer;
-		if (got < 0)
-			error = -errno;
-		else if ((size_t)got < NLMSG_HDRLEN + sizeof(struct nlmsgerr) ||
-			 header->nlmsg_type != NLMSG_ERROR)
-			error = -EPROTO;
-		else
-			error = ((const struct nlmsgerr *)mnl_nlmsg_get_payload(header))->error;
-	}
-	close(fd);
-	return error;
+	return send_request(fd, header);
 }

@@ -87,10 +87,10 @@ int nq_config_limit(int fd, uint16_t queue, uint32_t max_packets, bool set_fail_
 int nq_config_unbind(int fd, uint16_t queue, uint32_t seq);
 
 /*
- * Whether this process may configure queues in its network namespace, told by a request that needs
- * nothing but privilege, on a socket of its own. 0: yes; -EPERM: no; -EINVAL: the kernel knows no
- * nfnetlink_queue; another -errno.
+ * Sends a request that needs nothing but privilege. The answer's errno: 0: this process may
+ * configure queues in its network namespace; EPERM: it may not; EINVAL: the kernel knows no
+ * nfnetlink_queue.
  */
-int nq_config_check_privilege(void);
+int nq_config_ask_privilege(int fd, uint32_t seq);
 
 #endif

@@ -2,8 +2,12 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -38,14 +42,58 @@ static int open_socket(int family)
 	return -error;
 }
 
+struct nq_raw_probes {
+	pthread_mutex_t lock;
+	/* Connected, to learn of routes, and bound, to learn of addresses; -errno: not there. */
+	int route4, route6, own4, own6;
+};
+
+static int open_probe(int family)
+{
+	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
 void nq_raw_open(struct nq_raw *raw)
 {
+	raw->probes = NULL;
 	raw->fd4 = open_socket(AF_INET);
 	raw->fd6 = open_socket(AF_INET6);
 }
 
+int nq_raw_open_probes(struct nq_raw *raw)
+{
+	struct nq_raw_probes *probes = calloc(1, sizeof(*probes));
+
+	if (!probes)
+		return -ENOMEM;
+	pthread_mutex_init(&probes->lock, NULL);
+	probes->route4 = open_probe(AF_INET);
+	probes->own4 = open_probe(AF_INET);
+	probes->route6 = open_probe(AF_INET6);
+	probes->own6 = open_probe(AF_INET6);
+	raw->probes = probes;
+	return 0;
+}
+
+static void close_probes(struct nq_raw_probes *probes)
+{
+	const int fds[] = {probes->route4, probes->route6, probes->own4, probes->own6};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	pthread_mutex_destroy(&probes->lock);
+	free(probes);
+}
+
 void nq_raw_close(struct nq_raw *raw)
 {
+	if (raw->probes)
+		close_probes(raw->probes);
+	raw->probes = NULL;
 	if (raw->fd4 >= 0)
 		close(raw->fd4);
 	if (raw->fd6 >= 0)
@@ -117,34 +165,68 @@ static void put_way(struct msghdr *message, union control *control, uint8_t vers
 		message->msg_control = NULL;
 }
 
-/* A UDP socket connected to the host, which sends nothing: it knows the route. Or -errno. */
-static int connect_probe(uint8_t version, const uint8_t *host, const struct nq_raw_way *way)
+/*
+ * A UDP socket, new or one of the probes, which is this thread's until end_probe; it is neither
+ * connected nor bound. Or -errno.
+ */
+static int begin_probe(const struct nq_raw *raw, uint8_t version, bool own)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct nq_raw_probes *probes = raw ? raw->probes : NULL;
+	int fd;
+
+	if (!probes)
+		return open_probe(version == 4 ? AF_INET : AF_INET6);
+	if (version == 4)
+		fd = own ? probes->own4 : probes->route4;
+	else
+		fd = own ? probes->own6 : probes->route6;
+	if (fd < 0)
+		return fd;
+	pthread_mutex_lock(&probes->lock);
+	(void)connect(fd, &none, sizeof(none));
+	return fd;
+}
+
+static void end_probe(const struct nq_raw *raw, int fd)
+{
+	if (raw && raw->probes)
+		pthread_mutex_unlock(&raw->probes->lock);
+	else
+		close(fd);
+}
+
+/* A probe connected to the host, which sends nothing: it knows the route. Or -errno. */
+static int connect_probe(const struct nq_raw *raw, uint8_t version, const uint8_t *host,
+			 const struct nq_raw_way *way)
 {
 	union address address;
 	socklen_t size = make_address(&address, version, host, way->interface);
-	int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool used = raw && raw->probes; /* by others, with marks and interfaces of their own */
+	int fd = begin_probe(raw, version, false);
 	int error;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (version == 4)
 		address.ip4.sin_port = htons(9); /* RFC 863's discard; 0 is not taken */
 	else
 		address.ip6.sin6_port = htons(9);
-	if ((!way->mark || set_option(fd, SOL_SOCKET, SO_MARK, (int)way->mark) == 0) &&
-	    (!way->interface ||
+	if (((!way->mark && !used) || set_option(fd, SOL_SOCKET, SO_MARK, (int)way->mark) == 0) &&
+	    ((!way->interface && !used) ||
 	     set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)way->interface) == 0) &&
 	    connect(fd, &address.any, size) == 0)
 		return fd;
 	error = errno;
-	close(fd);
+	end_probe(raw, fd);
 	return -error;
 }
 
 /* Bytes that the route to the host carries, or -errno. */
-static int find_mtu(uint8_t version, const uint8_t *host, const struct nq_raw_way *way)
+static int find_mtu(const struct nq_raw *raw, uint8_t version, const uint8_t *host,
+		    const struct nq_raw_way *way)
 {
-	int fd = connect_probe(version, host, way);
+	int fd = connect_probe(raw, version, host, way);
 	socklen_t size = sizeof(int);
 	int mtu = 0;
 
@@ -153,7 +235,7 @@ static int find_mtu(uint8_t version, const uint8_t *host, const struct nq_raw_wa
 	if (getsockopt(fd, version == 4 ? IPPROTO_IP : IPPROTO_IPV6,
 		       version == 4 ? IP_MTU : IPV6_MTU, &mtu, &size) < 0)
 		mtu = -errno;
-	close(fd);
+	end_probe(raw, fd);
 	return mtu;
 }
 
@@ -215,7 +297,7 @@ int nq_raw_send(const struct nq_raw *raw, const uint8_t *bytes, size_t length,
 	nq_offload_begin(&offload, bytes, (uint32_t)length);
 	result = send_whole(fd, &message, &offload);
 	if (result == -EMSGSIZE) {
-		int mtu = find_mtu(version, host, way);
+		int mtu = find_mtu(raw, version, host, way);
 
 		if (mtu > 0 && nq_offload_cut(&offload, (uint32_t)mtu) && offload.count > 1)
 			result = send_pieces(fd, &message, &offload);
@@ -224,44 +306,46 @@ int nq_raw_send(const struct nq_raw *raw, const uint8_t *bytes, size_t length,
 }
 
 /* Whether the address is one of this host's: a socket can be bound to it. */
-static bool is_own(uint8_t version, const uint8_t *host, unsigned interface)
+static bool is_own(const struct nq_raw *raw, uint8_t version, const uint8_t *host,
+		   unsigned interface)
 {
 	union address address;
 	socklen_t size = make_address(&address, version, host, interface);
-	int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = begin_probe(raw, version, true);
 	bool own = fd >= 0 && bind(fd, &address.any, size) == 0;
 
 	if (fd >= 0)
-		close(fd);
+		end_probe(raw, fd);
 	return own;
 }
 
-bool nq_raw_is_broadcast(uint8_t version, const uint8_t *target, const struct nq_raw_way *way)
+bool nq_raw_is_broadcast(const struct nq_raw *raw, uint8_t version, const uint8_t *target,
+			 const struct nq_raw_way *way)
 {
 	int fd;
 
 	if (version != 4)
 		return false;
 	/* A socket that was not asked for it may not send to such. */
-	fd = connect_probe(version, target, way);
+	fd = connect_probe(raw, version, target, way);
 	if (fd >= 0)
-		close(fd);
+		end_probe(raw, fd);
 	return fd == -EACCES;
 }
 
-int nq_raw_source(uint8_t version, const uint8_t *target, const uint8_t *sender,
-		  const struct nq_raw_way *way, uint8_t *source)
+int nq_raw_source(const struct nq_raw *raw, uint8_t version, const uint8_t *target,
+		  const uint8_t *sender, const struct nq_raw_way *way, uint8_t *source)
 {
 	size_t size = version == 4 ? 4 : 16;
 	union address address;
 	socklen_t length = sizeof(address);
 	int fd, error = 0;
 
-	if (is_own(version, target, way->interface)) {
+	if (is_own(raw, version, target, way->interface)) {
 		memcpy(source, target, size);
 		return 0;
 	}
-	fd = connect_probe(version, sender, way);
+	fd = connect_probe(raw, version, sender, way);
 	if (fd < 0)
 		return fd;
 	if (getsockname(fd, &address.any, &length) < 0)
@@ -270,6 +354,38 @@ int nq_raw_source(uint8_t version, const uint8_t *target, const uint8_t *sender,
 		memcpy(source, &address.ip4.sin_addr, size);
 	else
 		memcpy(source, &address.ip6.sin6_addr, size);
-	close(fd);
+	end_probe(raw, fd);
 	return error;
+}
+
+/* Asks the kernel about an interface: 0 or -errno. */
+static int ask_interface(const struct nq_raw_probes *probes, unsigned long what, struct ifreq *ask)
+{
+	int fd = probes->route4 >= 0 ? probes->route4 : probes->route6;
+
+	return ioctl(fd, what, ask) < 0 ? -errno : 0;
+}
+
+bool nq_raw_interface_name(const struct nq_raw *raw, unsigned index, char *name)
+{
+	struct ifreq ask = {.ifr_ifindex = (int)index};
+
+	if (!raw || !raw->probes)
+		return if_indextoname(index, name) != NULL;
+	if (ask_interface(raw->probes, SIOCGIFNAME, &ask) < 0)
+		return false;
+	memcpy(name, ask.ifr_name, IF_NAMESIZE);
+	return true;
+}
+
+unsigned nq_raw_interface_index(const struct nq_raw *raw, const char *name)
+{
+	struct ifreq ask = {.ifr_ifindex = 0};
+
+	if (!raw || !raw->probes)
+		return if_nametoindex(name);
+	if (strlen(name) >= IF_NAMESIZE)
+		return 0;
+	strcpy(ask.ifr_name, name);
+	return ask_interface(raw->probes, SIOCGIFINDEX, &ask) < 0 ? 0 : (unsigned)ask.ifr_ifindex;
 }

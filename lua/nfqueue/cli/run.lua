@@ -12,6 +12,11 @@ local function parse(context)
   parser:option("-q --queue", "queue number or range; may be repeated"):argname("<n>"):count("*")
   parser:option("--threads", "threads that share the queues (default: one a queue, up to the cores)")
     :argname("<n>")
+  parser:option("--user", "become this user, with CAP_NET_ADMIN alone, before the script is read"):argname("<name>")
+  parser:flag("--confine", "allow the worker few system calls and few files")
+  parser:option("--read", "a file or folder the confined script may read; may be repeated"):argname("<path>")
+    :count("*")
+  parser:option("--write", "the same, and change"):argname("<path>"):count("*")
   options.add_config(parser)
   return exit.parse(parser, context.words)
 end
@@ -33,6 +38,11 @@ return function(context)
         :format(#numbers, arguments.threads))
     end
   end
+  for _, name in ipairs({ "read", "write" }) do
+    if #arguments[name] > 0 and not arguments.confine then
+      exit.fail(exit.USAGE, ("option '--%s' is of use with --confine only"):format(name))
+    end
+  end
   local flat = {}
   for key, value in pairs(options.script_args(context.rest)) do
     for _, item in ipairs(type(value) == "table" and value or { value }) do
@@ -46,5 +56,9 @@ return function(context)
     threads = threads,
     args = flat,
     config = options.config(arguments),
+    user = arguments.user,
+    confine = arguments.confine or false,
+    read = arguments.read,
+    write = arguments.write,
   })
 end
