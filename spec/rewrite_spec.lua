@@ -14,7 +14,7 @@ local TCP4 = right(ip4(tcp("question")))
 
 describe("nfqueue.rewrite", function()
   it("names a wrong option", function()
-    local timeout = "bad argument 'timeout' to 'rewrite' (number of seconds above 0, at most 1e9 expected, got %s)"
+    local timeout = "bad argument 'timeout' to 'rewrite' (seconds, more than 0 and at most 1e9, expected, got %s)"
     local max = "bad argument 'max' to 'rewrite' (integer from 1 to 1048576 expected, got %s)"
     for _, case in ipairs({
       { { max = 0 }, max:format("0") }, { { max = 1048577 }, max:format("1048577") },

@@ -5,9 +5,12 @@
 #include <string.h>
 
 #include "lua/args.h"
+#include "lua/class.h"
 #include "lua/lane.h"
 #include "lua/packet.h"
 #include "lua/sandbox.h"
+
+#define WHAT "filter"
 
 static const char metatable_key, kept_key;
 
@@ -33,34 +36,16 @@ static struct nq_filter_object *push_filter(lua_State *L, int index, const char 
 	nq_sandbox_check_filter(L, expression, function, name);
 	if (!nq_pcap_available())
 		return NULL;
-	object = lua_newuserdatauv(L, sizeof(*object), 0);
-	*object = (struct nq_filter_object){.filter = NULL};
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-	lua_setmetatable(L, -2);
+	object = nq_class_push(L, &metatable_key, sizeof(*object), 0);
 	object->filter = nq_filter_new(expression, message, sizeof(message));
 	if (!object->filter)
 		luaL_error(L, "bad argument '%s' to '%s' (%s)", name, function, message);
 	return object;
 }
 
-static struct nq_filter_object *check_filter(lua_State *L, const char *method)
-{
-	struct nq_filter_object *object = lua_touserdata(L, 1);
-
-	if (object && lua_getmetatable(L, 1)) {
-		lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-		if (lua_rawequal(L, -1, -2)) {
-			lua_pop(L, 2);
-			return object;
-		}
-	}
-	nq_arg_error(L, 1, method, "self", "filter");
-	return NULL;
-}
-
 static const struct nq_filter *check_open(lua_State *L, const char *method)
 {
-	const struct nq_filter_object *object = check_filter(L, method);
+	const struct nq_filter_object *object = nq_class_check(L, method, WHAT);
 
 	/* At the end of a state, a finalizer may still hold it. */
 	if (!object->filter)
@@ -154,10 +139,10 @@ static int filter_call(lua_State *L)
 
 static int filter_tostring(lua_State *L)
 {
-	const struct nq_filter *filter = check_filter(L, "tostring")->filter;
+	const struct nq_filter_object *object = nq_class_check(L, "tostring", WHAT);
 
-	if (filter)
-		lua_pushfstring(L, "filter: %s", nq_filter_expression(filter));
+	if (object->filter)
+		lua_pushfstring(L, "filter: %s", nq_filter_expression(object->filter));
 	else
 		lua_pushstring(L, "filter (closed)");
 	return 1;
@@ -165,7 +150,7 @@ static int filter_tostring(lua_State *L)
 
 static int filter_gc(lua_State *L)
 {
-	struct nq_filter_object *object = check_filter(L, "gc");
+	struct nq_filter_object *object = nq_class_check(L, "gc", WHAT);
 
 	/* What uses the kept ones may be used by finalizers that come later. */
 	if (object->kept)
@@ -185,17 +170,13 @@ void nq_filter_free_kept(struct nq_state *state)
 
 void nq_filter_register(lua_State *L)
 {
+	static const luaL_Reg none[] = {{NULL, NULL}};
 	static const luaL_Reg metamethods[] = {{"__call", filter_call},
 					       {"__tostring", filter_tostring},
 					       {"__gc", filter_gc},
 					       {NULL, NULL}};
 
-	luaL_newlib(L, metamethods);
-	lua_pushstring(L, "nfqueue.filter");
-	lua_pushvalue(L, -1);
-	lua_setfield(L, -3, "__name");
-	lua_setfield(L, -2, "__metatable");
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	nq_class_make(L, &metatable_key, "nfqueue.filter", WHAT, none, metamethods);
 	lua_newtable(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
 }

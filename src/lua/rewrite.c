@@ -5,13 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host/clock.h"
 #include "lua/args.h"
 #include "lua/lane.h"
 #include "lua/packet.h"
+#include "lua/tables.h"
 #include "lua/timer.h"
 #include "table/rewrite.h"
 
-#define SECOND INT64_C(1000000000)
+#define WHAT "rewrite"
 
 enum { DEFAULT_MAX = 16384, DEFAULT_TIMEOUT = 7440 /* RFC 5382 REQ-5: 2 hours 4 minutes */ };
 
@@ -23,16 +25,11 @@ struct rewrite {
 
 static struct rewrite *check_rewrite(lua_State *L, const char *method)
 {
-	struct rewrite *rewrite = lua_touserdata(L, 1);
-	bool is_rewrite = false;
+	struct rewrite *rewrite = nq_class_check(L, method, WHAT);
 
-	if (rewrite && lua_getmetatable(L, 1)) {
-		lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-		is_rewrite = lua_rawequal(L, -1, -2);
-		lua_pop(L, 2);
-	}
-	if (!is_rewrite || !rewrite->table)
-		nq_arg_error(L, 1, method, "self", "rewrite");
+	/* At the end of a state, a finalizer may still hold it. */
+	if (!rewrite->table)
+		luaL_error(L, "rewrite is closed");
 	return rewrite;
 }
 
@@ -142,7 +139,7 @@ static int rewrite_stats(lua_State *L)
 
 static int rewrite_gc(lua_State *L)
 {
-	struct rewrite *rewrite = lua_touserdata(L, 1);
+	struct rewrite *rewrite = nq_class_check(L, "gc", WHAT);
 
 	nq_table_release((struct nq_table *)rewrite->table);
 	rewrite->table = NULL;
@@ -156,14 +153,6 @@ static int rewrite_tostring(lua_State *L)
 	return 1;
 }
 
-static int rewrite_index(lua_State *L)
-{
-	lua_pushvalue(L, 2);
-	if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
-		return luaL_error(L, "rewrite has no field '%s'", luaL_tolstring(L, 2, NULL));
-	return 1;
-}
-
 void nq_rewrite_register(lua_State *L)
 {
 	static const luaL_Reg metamethods[] = {{"__call", rewrite_call},
@@ -172,47 +161,25 @@ void nq_rewrite_register(lua_State *L)
 					       {NULL, NULL}};
 	static const luaL_Reg methods[] = {{"stats", rewrite_stats}, {NULL, NULL}};
 
-	luaL_newlib(L, metamethods);
-	luaL_newlib(L, methods);
-	lua_pushcclosure(L, rewrite_index, 1);
-	lua_setfield(L, -2, "__index");
-	lua_pushstring(L, "nfqueue.rewrite");
-	lua_setfield(L, -2, "__name");
-	lua_pushstring(L, "nfqueue.rewrite");
-	lua_setfield(L, -2, "__metatable");
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	nq_class_make(L, &metatable_key, "nfqueue.rewrite", WHAT, methods, metamethods);
 }
 
 static void read_options(lua_State *L, struct nq_rewrite_options *options)
 {
-	lua_Number seconds;
+	static const char *const known[] = {"max", "timeout", "wait", NULL};
 
 	*options = (struct nq_rewrite_options){
-		.max = DEFAULT_MAX, .timeout = DEFAULT_TIMEOUT * SECOND, .waits = true};
+		.max = DEFAULT_MAX, .timeout = DEFAULT_TIMEOUT * NQ_SECOND, .waits = true};
 	if (lua_isnoneornil(L, 1))
 		return;
-	nq_arg_table(L, 1, "rewrite", "options");
-	lua_pushnil(L);
-	while (lua_next(L, 1)) {
-		const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-
-		if (strcmp(name, "max") == 0) {
-			options->max = (uint32_t)nq_arg_integer(L, -1, "rewrite", "max", 1,
-								NQ_REWRITE_MAX);
-		} else if (strcmp(name, "timeout") == 0) {
-			seconds = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-			if (!(seconds > 0 && seconds <= 1e9))
-				nq_arg_error(L, -1, "rewrite", "timeout",
-					     "number of seconds above 0, at most 1e9");
-			options->timeout = (int64_t)(seconds * SECOND);
-		} else if (strcmp(name, "wait") == 0) {
-			options->waits = nq_arg_boolean(L, -1, "rewrite", "wait");
-		} else {
-			luaL_error(L, "unknown key '%s' to 'rewrite' (known: max, timeout, wait)",
-				   luaL_tolstring(L, -2, NULL));
-		}
-		lua_pop(L, 1);
-	}
+	nq_arg_table(L, 1, WHAT, "options");
+	nq_tables_known(L, 1, WHAT, known);
+	if (lua_getfield(L, 1, "max") != LUA_TNIL)
+		options->max = (uint32_t)nq_arg_integer(L, -1, WHAT, "max", 1, NQ_REWRITE_MAX);
+	if (lua_getfield(L, 1, "timeout") != LUA_TNIL)
+		options->timeout = nq_arg_seconds(L, -1, WHAT, "timeout", true);
+	if (lua_getfield(L, 1, "wait") != LUA_TNIL)
+		options->waits = nq_arg_boolean(L, -1, WHAT, "wait");
 }
 
 /***
@@ -242,10 +209,7 @@ int nq_rewrite_make(lua_State *L)
 	int error;
 
 	read_options(L, &options);
-	rewrite = lua_newuserdatauv(L, sizeof(*rewrite), 0);
-	rewrite->table = NULL;
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-	lua_setmetatable(L, -2);
+	rewrite = nq_class_push(L, &metatable_key, sizeof(*rewrite), 0);
 	snprintf(name, sizeof(name), "%u", ++state->rewrites);
 	error = nq_registry_get(state->registry, &nq_rewrite_class, state->registry ? name : NULL,
 				state->generation, &options, &table);

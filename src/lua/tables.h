@@ -1,5 +1,5 @@
 /*
- * tables.h - what the classes of tables share: the registry and the clock of a Lua state, classes,
+ * tables.h - what the classes of tables share: the registry and the clock of a Lua state, handles,
  * values.
  *
  * All of these may raise, unless it says so.
@@ -10,6 +10,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "lua/class.h"
 #include "table/clock.h"
 #include "table/registry.h"
 #include "table/value.h"
@@ -32,21 +33,6 @@ void nq_tables_attach(lua_State *L, struct nq_registry *registry, unsigned gener
 /* tables_clock([seconds]): this state's tables go by a clock that stands there; nil: the
  * state's: the system's monotonic one, or that of the loaded handler that is entered. */
 int nq_tables_clock(lua_State *L);
-
-/* --- Classes --- */
-
-/*
- * Makes a metatable, kept in the registry at `key`: the functions get it as their upvalue 1, and a
- * name that is no method raises "`what` has no field 'x'". Leaves nothing on the stack.
- */
-void nq_class_make(lua_State *L, const void *key, const char *name, const char *what,
-		   const luaL_Reg *methods, const luaL_Reg *metamethods);
-
-/* Pushes a zeroed userdata of the class, with as many user values. */
-void *nq_class_push(lua_State *L, const void *key, size_t size, int values);
-
-/* First line of every function of a class. */
-void *nq_class_check(lua_State *L, const char *method, const char *what);
 
 /* --- Handles of tables: userdata of such classes --- */
 

@@ -5,10 +5,13 @@
 
 #include "host/clock.h"
 #include "lua/args.h"
+#include "lua/class.h"
 #include "lua/lane.h"
 #include "lua/script.h"
 
-static const char metatable_key, methods_key, anchors_key;
+#define WHAT "timer"
+
+static const char metatable_key, anchors_key;
 
 /* User value 1 is its function. Anchored while it is pending. */
 struct timer {
@@ -52,22 +55,6 @@ int64_t nq_lua_table_time(const struct nq_state *state)
 	return state->time->manual ? state->time->origin + state->time->now : nq_clock_now();
 }
 
-static struct timer *check_timer(lua_State *L, const char *method)
-{
-	struct timer *timer = lua_touserdata(L, 1);
-
-	if (timer && lua_getmetatable(L, 1)) {
-		lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-		if (lua_rawequal(L, -1, -2)) {
-			lua_pop(L, 2);
-			return timer;
-		}
-	}
-	luaL_error(L, "bad argument 'self' to '%s' (timer expected, got %s)", method,
-		   luaL_typename(L, 1));
-	return NULL;
-}
-
 static int new_timer(lua_State *L, const char *function, bool repeated)
 {
 	struct nq_lua_time *time = nq_state_get(L)->time;
@@ -80,10 +67,8 @@ static int new_timer(lua_State *L, const char *function, bool repeated)
 		nq_arg_error(L, 2, function, "function", "function");
 	if (lua_gettop(L) > 2)
 		luaL_error(L, "too many arguments to '%s'", function);
-	timer = lua_newuserdatauv(L, sizeof(*timer), 1);
+	timer = nq_class_push(L, &metatable_key, sizeof(*timer), 1);
 	*timer = (struct timer){.time = time, .interval = repeated ? seconds : 0};
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-	lua_setmetatable(L, 3);
 	lua_pushvalue(L, 2);
 	lua_setiuservalue(L, 3, 1);
 	lua_pushvalue(L, 3);
@@ -144,24 +129,14 @@ Take a timer back; inside its own function too.
 */
 static int timer_cancel(lua_State *L)
 {
-	check_timer(L, "cancel");
+	nq_class_check(L, "cancel", WHAT);
 	lua_pushboolean(L, nq_timer_stop(L, 1));
-	return 1;
-}
-
-static int timer_index(lua_State *L)
-{
-	check_timer(L, "index");
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &methods_key);
-	lua_pushvalue(L, 2);
-	if (lua_rawget(L, -2) == LUA_TNIL)
-		return luaL_error(L, "timer has no field '%s'", luaL_tolstring(L, 2, NULL));
 	return 1;
 }
 
 static int timer_tostring(lua_State *L)
 {
-	const struct timer *timer = check_timer(L, "tostring");
+	const struct timer *timer = nq_class_check(L, "tostring", WHAT);
 
 	lua_pushstring(L, nq_timer_pending(&timer->timer) ? "timer (pending)" : "timer (done)");
 	return 1;
@@ -220,17 +195,9 @@ void nq_timer_clear(lua_State *L, struct nq_lua_time *time)
 void nq_timer_register(lua_State *L)
 {
 	static const luaL_Reg methods[] = {{"cancel", timer_cancel}, {NULL, NULL}};
-	static const luaL_Reg metamethods[] = {
-		{"__index", timer_index}, {"__tostring", timer_tostring}, {NULL, NULL}};
+	static const luaL_Reg metamethods[] = {{"__tostring", timer_tostring}, {NULL, NULL}};
 
-	luaL_newlib(L, methods);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
-	luaL_newlib(L, metamethods);
-	lua_pushstring(L, "nfqueue.timer");
-	lua_setfield(L, -2, "__name");
-	lua_pushstring(L, "nfqueue.timer");
-	lua_setfield(L, -2, "__metatable");
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	nq_class_make(L, &metatable_key, "nfqueue.timer", WHAT, methods, metamethods);
 	lua_newtable(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
 }
