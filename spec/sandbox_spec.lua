@@ -200,6 +200,40 @@ local ESCAPES = {
   { "return nfqueue.filter(('not '):rep(9999) .. 'tcp')", "raised .*in a sandbox: at most 4096 bytes%)" },
 }
 
+-- Handlers that try to outlive their time: { what is at hand when the handler is called, what it does }
+local RUNAWAYS = {
+  { "", "while true do end" },
+  { "", "while true do pcall(forever) end" },
+  { "", "local function again() while true do pcall(again) end end again()" },
+  { "", "while true do pcall(pcall, pcall, forever) end" },
+  { "", "xpcall(error, forever)" },
+  { "", "xpcall(forever, forever)" },
+  { "", "while true do xpcall(forever, function() xpcall(forever, forever) end) end" },
+  { "", "while true do xpcall(error, error) end" },
+  { "", "error(setmetatable({}, { __tostring = forever }))" },
+  { "", "coroutine.wrap(forever)()" },
+  { "", "while true do coroutine.resume(coroutine.create(forever)) end" },
+  { "", "while true do xpcall(coroutine.wrap(forever), coroutine.wrap(forever)) end" },
+  { "local early = coroutine.create(forever)", "coroutine.resume(early)" },
+  { "local early = coroutine.wrap(function() while true do pcall(forever) end end)", "early()" },
+  { "", "local co = coroutine.create(function() local _ <close> = setmetatable({}, { __close = forever }) "
+    .. "coroutine.yield() end) coroutine.resume(co) coroutine.close(co)" },
+  { "", "local _ <close> = setmetatable({}, { __close = forever })" },
+  { "", "return setmetatable({}, { __index = forever }).x" },
+  { "", "string.gsub('text', '.', forever)" },
+  { "", "while true do string.gsub('text', '.', function() pcall(forever) end) end" },
+  { "", "for _ in string.gmatch('x', '()') do forever() end" },
+  { "", "table.sort({ 3, 1, 2 }, forever)" },
+  { "", "load(forever)" },
+  { "", "load(function() return ' ' end)" },
+  { "", "while true do load('return 1')() end" },
+  { "", "while true do pcall(require, 'no.such.module') end" },
+  { "", "while true do pcall(string.find, ('a'):rep(3000), ('a-'):rep(60) .. 'b') end" },
+  { "", "while true do collectgarbage('step') end" },
+  { "", "table.move(setmetatable({}, { __index = rawlen }), 1, 1 << 22, 1, setmetatable({}, { __newindex = rawequal }))"
+    .. " forever()" },
+}
+
 -- Error objects that act when somebody shows them: { code of the chunk or the handler, what is said of it }
 local HOSTILE_ERRORS = {
   { "error(setmetatable({}, { __tostring = function() return io.open('/etc/passwd') end }))", "global 'io'" },
@@ -252,6 +286,35 @@ describe("in the sandbox", function()
       assert.matches("the handler failed: .*" .. case[2], output)
     end)
   end
+
+  for _, case in ipairs(RUNAWAYS) do
+    it("no handler outlives its time: " .. case[1] .. " " .. case[2]:sub(1, 80), function()
+      local output, status = check(([[
+        local told
+        local function forever() while true do end end
+        %s
+        return function(pkt)
+          if told then return "accept" end
+          told = true
+          %s
+        end]]):format(case[1], case[2]), "--time-limit 0.01")
+      assert.are.equal(65, status, output)
+      assert.matches("IPv4 TCP SYN +drop\n  the handler failed: [^\n]*time limit of 0.01 s exceeded", output)
+      assert.matches("IPv4 TCP data +accept", output) -- its state lives on
+      assert.matches("failed on 1 of", output, 1, true)
+    end)
+  end
+
+  it("xpcall gives what the handler makes of an error", function()
+    assert.are.equal("true\t1\t2\nfalse\thandled x\nfalse\tinner\nfalse\tnil\ntrue\t5\t7\n", run([[
+      print(xpcall(function(...) return ... end, error, 1, 2))
+      print(xpcall(error, function(problem) return "handled " .. problem, 2 end, "x", 0))
+      print(xpcall(error, function() error("inner", 0) end))
+      print(xpcall(error, function() end))
+      local co = coroutine.wrap(function() print(xpcall(function() return coroutine.yield(), 7 end, error)) end)
+      co()
+      co(5)]]))
+  end)
 
   it("the same reaches out without it", function()
     -- What is refused above is there in a state that is no sandbox: the table is not about nothing.

@@ -133,6 +133,36 @@ static int sandbox_setmetatable(lua_State *L)
 	return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
+/* Stack: 1 the handler, then the results, or the error. */
+static int finish_xpcall(lua_State *L, int status, lua_KContext context)
+{
+	(void)context;
+	if (status == LUA_OK || status == LUA_YIELD) {
+		lua_pushboolean(L, 1);
+		lua_replace(L, 1);
+		return lua_gettop(L);
+	}
+	lua_pushboolean(L, 0);
+	lua_insert(L, 1);
+	(void)lua_pcall(L, 1, 1, 0); /* what it fails with is the result, too */
+	return 2;
+}
+
+/***
+xpcall of a sandbox: the handler is called when the error has gone up, not on the way, where nothing
+interrupts it.
+@function xpcall
+*/
+static int sandbox_xpcall(lua_State *L)
+{
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	lua_pushvalue(L, 2);
+	lua_insert(L, 1);
+	lua_remove(L, 3);
+	return finish_xpcall(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, finish_xpcall),
+			     0);
+}
+
 /***
 collectgarbage of a sandbox: how much there is, and a step; not how it is collected.
 @function collectgarbage
@@ -342,6 +372,7 @@ static void set_base(lua_State *L)
 		{"setmetatable", sandbox_setmetatable},
 		{"collectgarbage", sandbox_collectgarbage},
 		{"load", sandbox_load},
+		{"xpcall", sandbox_xpcall},
 		{NULL, NULL},
 	};
 
