@@ -139,6 +139,30 @@ local CASES = {
     local function deep() return coroutine.wrap(deep)() end
     show((select(2, pcall(deep)):gsub("^.*: ", "")))
   ]] },
+  { "hooks", [[
+    local lines = {}
+    local function note(event, line)
+      lines[#lines + 1] = event .. " " .. tostring(line)
+    end
+    local function work(n)
+      local x = 1
+      return x + n
+    end
+    debug.sethook(note, "l")
+    work(1)
+    debug.sethook()
+    show(table.unpack(lines))
+    show(debug.gethook())
+    lines = {}
+    local co = coroutine.create(function() work(2) coroutine.yield() work(3) end)
+    debug.sethook(co, note, "l", 3)
+    coroutine.resume(co)
+    show(select("#", debug.gethook(co)), (select(2, debug.gethook(co))), (select(3, debug.gethook(co))))
+    debug.sethook(co)
+    coroutine.resume(co)
+    show(table.unpack(lines))
+    show(pcall(debug.sethook, 1, 2) == false)
+  ]] },
   { "a traceback", [[
     local co = coroutine.create(function() coroutine.yield() end)
     coroutine.resume(co)
@@ -150,7 +174,7 @@ local CASES = {
 
 after_each(unit.cleanup)
 
-describe("with the module, coroutines do what Lua's do:", function()
+describe("with the module, coroutines and hooks do what Lua's do:", function()
   for _, case in ipairs(CASES) do
     it(case[1], function()
       local path = unit.file(PRELUDE .. case[2])

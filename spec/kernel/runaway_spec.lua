@@ -4,14 +4,15 @@
 local net = require("support.net")
 local runaways = require("support.runaways")
 
-local PORT = 4400
+local port = 4400
 local boxes
 
 before_each(function()
   net.cleanup()
-  boxes = { net.udp(PORT), net.udp(PORT + 1) }
+  port = port + 2 -- what a handler has started keeps the old ones for a while
+  boxes = { net.udp(port), net.udp(port + 1) }
   for i in ipairs(boxes) do
-    net.queue_udp(PORT + i - 1, 4 + i, "")
+    net.queue_udp(port + i - 1, 4 + i, "")
   end
 end)
 
@@ -33,6 +34,9 @@ local SCRIPT = [[
     local kind, number = pkt.payload:match("^run (%a+) (%d+)$")
     if kind then
       runaways[kind][tonumber(number)][2](pkt)
+    end
+    if pkt:find("drop") then
+      return pkt:drop()
     end
     if pkt:find("report") then
       local stats = queue:stats()
@@ -85,6 +89,127 @@ describe("a handler that never returns", function()
     boxes[1]:send("block", "behind")
     assert.same({ "behind" }, boxes[1]:await("behind"))
     assert.matches("time limit of 0.1 s exceeded", run:output(), 1, true)
+  end)
+end)
+
+-- A steady stream of numbers, and of words in between that are to be dropped, until the file is gone.
+local STREAM = [[
+  local socket = require("socket")
+  local sender = socket.udp4()
+  local number = 0
+  local file = io.open(%q)
+  while file and number < 20000 do
+    file:close()
+    for _ = 1, 5 do
+      number = number + 1
+      sender:sendto("stream " .. number, "127.0.0.1", %d)
+      sender:sendto("drop " .. number, "127.0.0.1", %d)
+    end
+    socket.sleep(0.01)
+    file = io.open(%q)
+  end
+  print("sent " .. number)
+]]
+
+describe("a handler that cannot be interrupted", function()
+  it("costs its worker in every form, its packet gets on_error, and no other packet anything", function()
+    local run = start("--on-error drop")
+    local worker = run:worker()
+    local expected = {}
+    local going = net.file()
+    local stream = net.start("lua5.4 " .. net.file(STREAM:format(going, port + 1, port + 1, going)))
+    for number, case in ipairs(runaways.stuck) do
+      boxes[1]:send("before " .. number, "run stuck " .. number, "behind " .. number)
+      table.insert(expected, "before " .. number)
+      table.insert(expected, "behind " .. number)
+      net.wait_for("what is behind " .. case[1], function()
+        boxes[2]:all()
+        local texts = boxes[1]:all()
+        return texts[#texts] == "behind " .. number
+      end)
+      assert.equal(number, run:count("nfqueue: error: the worker %(pid %d+%) was ended: the handler exceeded its time "
+        .. "limit of 0.05 s and could not be interrupted %(queue 5%); starting another\n"), case[1])
+      assert.equal(number, run:count("the handler overran its time and could not be interrupted at packet %d+ of "
+        .. "queue 5: IP 127.0.0.1"), case[1])
+      assert.not_equal(worker, run:worker())
+      worker = run:worker()
+    end
+    assert.same(expected, boxes[1]:all())
+    os.remove(going)
+    assert.equal(0, stream:join())
+    local sent = tonumber(stream:output():match("sent (%d+)"))
+    boxes[2]:send("stream end", "report")
+    boxes[2]:await("report")
+    assert.equal(sent + 2, #boxes[2].texts)
+    for number = 1, sent do
+      assert.equal("stream " .. number, boxes[2].texts[number])
+    end
+    run:await("report:")
+    assert.matches("0 errors, 0 timeouts", run:output(), 1, true)
+    boxes[1]:send("report")
+    run:await((" %d errors, %d timeouts"):format(#runaways.stuck, #runaways.stuck))
+    run:signal("TERM")
+    assert.equal(0, run:join())
+  end)
+
+  it("keeps its packet until then, as on_error accepts it", function()
+    start("--on-error accept")
+    boxes[1]:send("run stuck 1", "behind")
+    assert.same({ "run stuck 1", "behind" }, boxes[1]:await("behind"))
+  end)
+
+  it("does not keep the command from ending well, nor what waits behind it from its handler", function()
+    local run = start("--on-error drop")
+    boxes[1]:send("run stuck 1", "behind 1", "run stuck 1", "behind 2")
+    run:signal("TERM")
+    assert.equal(0, run:join(), run:output())
+    assert.same({ "behind 1", "behind 2" }, boxes[1]:await("behind 2"))
+    assert.is_nil(net.queue(5))
+  end)
+
+  for _, case in ipairs({
+    { "the chunk", "string.rep('', 1 << 62)", "script's chunk" },
+    { "open", "return { packet = print, open = function() string.rep('', 1 << 62) end }", "script's open" },
+  }) do
+    it("but " .. case[1] .. " ends a command that starts, with 65", function()
+      local run = net.start(("%s run %s -q 5 --time-limit 0.02"):format(net.command, net.file(case[2])))
+      assert.equal(65, run:join())
+      assert.matches(("the %s exceeded its time limit of 0.2 s and could not be interrupted"):format(case[3]),
+        run:output(), 1, true)
+    end)
+  end
+
+  it("but a timer costs its worker, and no packet anything", function()
+    local run = net.run(net.file([[
+      local nfqueue = require("nfqueue")
+      local args = ...
+      local first = args.first
+      local file = io.open(first, "r")
+      if file then
+        file:close()
+        os.remove(first)
+        nfqueue.after(0.01, function() string.rep("", 1 << 62) end)
+      end
+      return function(pkt) pkt:accept() end
+    ]]) .. " -q 5 --time-limit 0.05 -- first=" .. net.file())
+    boxes[1]:send("a", "b", "c")
+    run:await("the timer exceeded its time limit of 0.05 s and could not be interrupted")
+    boxes[1]:send("d")
+    assert.same({ "a", "b", "c", "d" }, boxes[1]:await("d"))
+    run:signal("TERM")
+    assert.equal(0, run:join())
+  end)
+
+  it("but the end of its state does not hold the command up for ever", function()
+    local run = net.run(net.file([[
+      KEPT = setmetatable({}, { __gc = function() while true do end end })
+      return function(pkt) pkt:accept() end
+    ]]) .. " -q 5 --time-limit 0.05")
+    boxes[1]:send("a")
+    boxes[1]:await("a")
+    run:signal("TERM")
+    assert.equal(1, run:join())
+    assert.matches("the end of the script's state exceeded its time limit", run:output(), 1, true)
   end)
 end)
 

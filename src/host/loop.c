@@ -296,6 +296,8 @@ struct nq_packet *nq_loop_next(struct nq_loop *loop)
 {
 	nq_loop_settle_error(loop);
 	loop->current = NULL;
+	if (nq_loop_must_rest(loop))
+		nq_loop_stand_still(loop);
 	while (loop->next < loop->filled) {
 		unsigned slot = loop->next++;
 		struct nq_loop_queue *queue;
@@ -440,6 +442,8 @@ int nq_loop_run(struct nq_loop *loop)
 			__atomic_store_n(&loop->asked, false, __ATOMIC_RELEASE);
 			return NQ_LOOP_ASKED;
 		}
+		if (nq_loop_must_rest(loop))
+			nq_loop_stand_still(loop);
 		got = nq_loop_step(loop);
 
 		if (got < 0)

@@ -66,6 +66,8 @@ struct nq_loop {
 	struct nq_packet packet;       /* the one being judged */
 	struct nq_loop_queue *current; /* its queue; NULL when no packet is out */
 	bool settled;
+	bool rest;	       /* told to, by another thread: nq_loop_rest */
+	bool resting;	       /* it does: every verdict is sent */
 	unsigned filled, next; /* slots received, and the next to look at */
 	uint64_t verdicts;     /* given since the loop was made */
 	const struct nq_loop_calls *calls;
@@ -161,6 +163,14 @@ void nq_loop_leave(struct nq_loop *loop);
 
 /* Makes nq_loop_run return after the batch at hand. Any thread; async-signal-safe. */
 void nq_loop_stop(struct nq_loop *loop);
+
+/*
+ * Makes the loop's thread stand still for ever after the packet at hand, all verdicts sent: the
+ * process is about to be ended, and shall leave a successor nothing in a handler. Any thread. Then
+ * nq_loop_rests says whether it does.
+ */
+void nq_loop_rest(struct nq_loop *loop);
+bool nq_loop_rests(const struct nq_loop *loop);
 
 /* In a foreign event loop, before the steps: what made the descriptor readable is understood. */
 void nq_loop_acknowledge(struct nq_loop *loop);

@@ -44,6 +44,13 @@ static inline uint32_t nq_loop_barrier_seq(const struct nq_loop *loop,
 	return nq_seq(NQ_SEQ_BARRIER, queue->number, loop->memory->takeovers);
 }
 
+/* rest.c: stands still if it is told to. Between packets, with none at hand. */
+static inline bool nq_loop_must_rest(const struct nq_loop *loop)
+{
+	return __atomic_load_n(&loop->rest, __ATOMIC_ACQUIRE);
+}
+void nq_loop_stand_still(struct nq_loop *loop);
+
 struct nq_loop_queue *nq_loop_find_queue(struct nq_loop *loop, uint16_t number);
 
 /* Sends every verdict in the batch: 0 or -errno, logged. */

@@ -33,7 +33,9 @@
 #define NQ_SLOT_STRIDE (NQ_SLOT_MESSAGE + 65536 + 320)
 
 /* Values of nq_lane_memory.cursor beside the index of the slot in the handler. */
-#define NQ_CURSOR_RECEIVING (-1)  /* slots with a length have not been looked at */
+#define NQ_CURSOR_RECEIVING (-1) /* slots with a length have not been looked at */
+/* Those below this one have their verdict, sent; those from it on have not been looked at. */
+#define NQ_CURSOR_BEFORE(slot) (-1 - (int32_t)(slot))
 #define NQ_CURSOR_DONE (NQ_SLOTS) /* every slot has its verdict */
 
 /* Records a queue: as many packets as the kernel holds for it, whatever max_packets says; and at
@@ -107,6 +109,9 @@ struct nq_lane_memory {
 	uint32_t kept_used; /* records from here on have never been used */
 	uint32_t takeovers; /* by successors; in the barriers they send, so that they know their own
 			     */
+	uint32_t overran;   /* a worker was ended because the handler at the cursor could not be
+			       interrupted */
+	uint32_t unused;
 	struct mmsghdr messages[NQ_SLOTS]; /* msg_len is written by the kernel */
 	struct nq_batch_store batch;
 };
@@ -128,6 +133,9 @@ struct nq_memory {
 	uint32_t stored;
 	uint64_t workers_lost;
 	uint64_t reloads; /* scripts that took the place of another */
+	/* See overrun.h. */
+	uint32_t overrun, overrun_lane;
+	int64_t overrun_limit; /* nanoseconds */
 };
 
 /*

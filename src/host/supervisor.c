@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "host/channel.h"
+#include "host/overrun.h"
 #include "host/supervisor_parts.h"
 
 enum { ECHO_MS = 20 };
@@ -110,13 +111,13 @@ static void ask_to_stop(struct nq_supervisor *supervisor)
 }
 
 /* "was killed by signal 9 (Killed)" */
-static void describe_death(int status, char how[80])
+static void describe_death(int status, char how[NQ_OVERRUN_TEXT])
 {
 	if (WIFSIGNALED(status))
-		snprintf(how, 80, "was killed by signal %d (%s)", WTERMSIG(status),
+		snprintf(how, NQ_OVERRUN_TEXT, "was killed by signal %d (%s)", WTERMSIG(status),
 			 strsignal(WTERMSIG(status)));
 	else
-		snprintf(how, 80, "ended with status %d (os.exit in the script?)",
+		snprintf(how, NQ_OVERRUN_TEXT, "ended with status %d (os.exit in the script?)",
 			 WEXITSTATUS(status));
 }
 
@@ -126,11 +127,22 @@ static void finish(struct nq_supervisor *supervisor, int result)
 	supervisor->result = result;
 }
 
+static bool is_bound(struct nq_memory *memory)
+{
+	for (unsigned i = 0; i < memory->lane_count; i++) {
+		if (nq_memory_lane(memory, i)->joined)
+			return true;
+	}
+	return false;
+}
+
 /* After a death: all is over, or another worker is due. */
 static void finish_worker(struct nq_supervisor *supervisor, int status)
 {
 	bool exited = WIFEXITED(status);
-	char how[80];
+	char how[NQ_OVERRUN_TEXT];
+	bool loading = false;
+	bool overrun = nq_overrun_take(supervisor->memory, how, &loading);
 
 	supervisor->ever_ready |= supervisor->memory->worker_state != NQ_WORKER_STARTING;
 	if (exited && WEXITSTATUS(status) == 0 &&
@@ -138,21 +150,28 @@ static void finish_worker(struct nq_supervisor *supervisor, int status)
 		finish(supervisor, 0);
 		return;
 	}
-	describe_death(status, how);
-	if (supervisor->stopping && supervisor->ever_ready && !exited && !supervisor->hurried) {
+	if (!overrun)
+		describe_death(status, how);
+	/* What waits behind that packet is still judged, by one more worker. */
+	supervisor->draining = supervisor->stopping && overrun && !loading &&
+			       !supervisor->hurried && is_bound(supervisor->memory);
+	if (supervisor->stopping && supervisor->ever_ready && !exited && !supervisor->hurried &&
+	    !overrun) {
 		nq_log(NQ_LOG_ERROR, "the worker (pid %d) %s; what waits gets on_error",
 		       (int)supervisor->worker, how);
 		return;
 	}
-	if (supervisor->stopping || !supervisor->ever_ready) {
+	if ((supervisor->stopping && !supervisor->draining) || !supervisor->ever_ready) {
 		if (!exited)
-			nq_log(NQ_LOG_ERROR, "the worker (pid %d) was killed by signal %d (%s)",
-			       (int)supervisor->worker, WTERMSIG(status),
-			       strsignal(WTERMSIG(status)));
+			nq_log(NQ_LOG_ERROR, "the worker (pid %d) %s", (int)supervisor->worker,
+			       how);
 		else if (WEXITSTATUS(status) == 0)
 			nq_log(NQ_LOG_ERROR, "the script ended its process (os.exit?) instead of "
 					     "returning");
-		finish(supervisor, exited && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+		if (overrun && loading)
+			finish(supervisor, 65);
+		else
+			finish(supervisor, exited && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
 		return;
 	}
 	if (supervisor->gave_up) {
@@ -164,7 +183,11 @@ static void finish_worker(struct nq_supervisor *supervisor, int status)
 	supervisor->memory->workers_lost++;
 	if (supervisor->tryout.on)
 		nq_tryout_lose(supervisor, how);
-	nq_backoff_pause(supervisor);
+	/* One that overran has lived as long as that took: it did not die at once. */
+	if (overrun && !loading)
+		supervisor->restart_ms = 0;
+	else
+		nq_backoff_pause(supervisor);
 }
 
 static void handle_stop(struct nq_supervisor *supervisor, const struct signalfd_siginfo *info)
@@ -186,6 +209,7 @@ static void handle_stop(struct nq_supervisor *supervisor, const struct signalfd_
 		return;
 	nq_log(NQ_LOG_WARN, "second signal: leaving at once, what waits in the queue is dropped");
 	supervisor->hurried = true;
+	supervisor->draining = false;
 	if (supervisor->worker)
 		kill(supervisor->worker, SIGKILL);
 	nq_backoff_end(supervisor);
@@ -241,7 +265,8 @@ static void reap_worker(struct nq_supervisor *supervisor)
 	finish_worker(supervisor, status);
 	supervisor->worker = 0;
 	supervisor->ready = supervisor->gave_up = false;
-	ask_to_stop(supervisor); /* the channel to the dead one */
+	supervisor->silent = false; /* the next one's channel is another */
+	ask_to_stop(supervisor);    /* the channel to the dead one */
 }
 
 static void replace_worker(struct nq_supervisor *supervisor)
@@ -250,7 +275,7 @@ static void replace_worker(struct nq_supervisor *supervisor)
 
 	if (supervisor->done || supervisor->worker)
 		return;
-	if (supervisor->stopping) {
+	if (supervisor->stopping && !supervisor->draining) {
 		int result;
 
 		if (nq_backoff_drain(supervisor, &result))
@@ -267,12 +292,19 @@ static void replace_worker(struct nq_supervisor *supervisor)
 	}
 }
 
+/* One that was started to judge what waits is asked to leave once it has taken over. */
+static void stop_successor(struct nq_supervisor *supervisor)
+{
+	if (supervisor->draining && supervisor->worker && supervisor->ready)
+		ask_to_stop(supervisor);
+}
+
 /* Milliseconds until something is due that no descriptor tells of; -1: nothing. */
 static int time_left(const struct nq_supervisor *supervisor)
 {
 	int64_t left;
 
-	if (supervisor->worker || supervisor->stopping)
+	if (supervisor->worker || (supervisor->stopping && !supervisor->draining))
 		return -1;
 	left = supervisor->restart_ms - nq_supervisor_now();
 	return left > 0 ? (int)left : 0;
@@ -298,6 +330,7 @@ static int watch(struct nq_supervisor *supervisor)
 		if (!supervisor->stopping)
 			nq_tryout_begin(supervisor);
 		replace_worker(supervisor);
+		stop_successor(supervisor);
 	}
 	nq_tryout_end(supervisor);
 	return supervisor->result;

@@ -44,6 +44,7 @@ struct nq_supervisor {
 	int stand_in_fd; /* it leaves when that is closed; -1: it is */
 	bool drained;	 /* by it */
 	bool stopping;
+	bool draining;	     /* by one more worker, as the last was ended by its watchdog */
 	bool hurried;	     /* asked twice: nobody drains */
 	bool ever_ready;     /* a worker has judged */
 	bool ignores_hangup; /* nohup(1) has asked for that */

@@ -8,7 +8,7 @@
 
 enum { ORPHANS_MOST = 4096 };
 
-static void report_culprit(struct nq_packet *packet)
+static void report_culprit(struct nq_packet *packet, bool overran)
 {
 	static const char digits[] = "0123456789abcdef";
 	char hex[2 * 64 + 1] = "";
@@ -21,7 +21,9 @@ static void report_culprit(struct nq_packet *packet)
 		hex[2 * i + 2] = '\0';
 	}
 	nq_packet_print(packet, line);
-	nq_log(NQ_LOG_ERROR, "the worker died in the handler of packet %u of queue %u: %s (%s%s)",
+	nq_log(NQ_LOG_ERROR, "%s packet %u of queue %u: %s (%s%s)",
+	       overran ? "the handler overran its time and could not be interrupted at"
+		       : "the worker died in the handler of",
 	       packet->id, packet->queue, line, hex, shown < packet->length ? "..." : "");
 }
 
@@ -142,7 +144,8 @@ static int take_received(struct nq_loop *loop)
 		return error;
 	for (loop->filled = 0; loop->filled < NQ_SLOTS && nq_loop_slot_length(loop, loop->filled);)
 		loop->filled++;
-	loop->next = cursor < 0 ? 0 : (unsigned)cursor;
+	/* Below 0: NQ_CURSOR_BEFORE, of which RECEIVING is the first. */
+	loop->next = cursor < 0 ? (unsigned)(-1 - cursor) : (unsigned)cursor;
 	if (loop->next > loop->filled)
 		loop->next = loop->filled;
 	if (cursor >= 0 && loop->next < loop->filled) {
@@ -151,7 +154,9 @@ static int take_received(struct nq_loop *loop)
 
 		loop->filled = loop->next + 1;
 		if (nq_loop_next(loop)) {
-			report_culprit(&loop->packet);
+			report_culprit(&loop->packet, memory->overran);
+			if (memory->overran)
+				loop->current->memory->counters.timeouts++;
 			nq_loop_settle_error(loop);
 			retire_slot(loop, loop->next - 1);
 			loop->current = NULL;
@@ -160,6 +165,7 @@ static int take_received(struct nq_loop *loop)
 		nq_batch_doubt(&loop->batch);
 		loop->filled = filled;
 	}
+	memory->overran = 0;
 	/* On its own: what is kept has lower ids, and no run goes backwards. */
 	error = nq_loop_flush(loop);
 	if (!error)

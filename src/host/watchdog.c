@@ -1,6 +1,7 @@
 #include "host/watchdog.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,12 +22,12 @@ enum {
 	IDLE_TICKS = 16,     /* then it sleeps */
 	TICK_COUNTS_MS = 50, /* at most, however long it took: the process may have stood still */
 	/*
-	 * From the interruption until a call is called stuck: when its thread has gone on for a
-	 * while; when it has not, and so waits for something; when it was not even interrupted,
-	 * because it gets no processor.
+	 * From the second interruption until a call is called stuck: when its thread has gone on
+	 * for a while; when it has not, and so waits for something; when it was not even
+	 * interrupted, because it gets no processor.
 	 */
 	RUNNING_MS = 20,
-	RAN_MS = 5,
+	RAN_MS = 10,
 	WAITING_MS = 40,
 	STARVING_MS = 500,
 };
@@ -59,6 +60,17 @@ const char *nq_call_name(enum nq_call kind)
 	return names[kind];
 }
 
+/* In the thread of the call, which has been interrupted in every way there is. */
+static void confirm(struct nq_watched *watched)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	watched->used = (int64_t)used.tv_sec * NQ_SECOND + used.tv_nsec;
+	watched->id = (int)syscall(SYS_gettid);
+	__atomic_store_n(&watched->heard, watched->serial, __ATOMIC_RELEASE);
+}
+
 /* In the thread of the call. A signal of somebody else's making carries no address of ours. */
 static void hear(int signal, siginfo_t *info, void *context)
 {
@@ -69,16 +81,13 @@ static void hear(int signal, siginfo_t *info, void *context)
 	(void)context;
 	if (info->si_code == SI_QUEUE && info->si_pid == getpid() && watched &&
 	    nq_watched_overdue(watched)) {
-		bool again = watched->heard == watched->serial;
-		struct timespec used;
+		bool again = watched->interrupted == watched->serial;
 
-		if (!again) {
-			clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-			watched->used = (int64_t)used.tv_sec * NQ_SECOND + used.tv_nsec;
-			__atomic_store_n(&watched->heard, watched->serial, __ATOMIC_RELEASE);
-		}
+		watched->interrupted = watched->serial;
 		if (watched->interrupt)
 			watched->interrupt(watched, again);
+		if (again && watched->heard != watched->serial)
+			confirm(watched);
 	}
 	errno = error;
 }
@@ -117,6 +126,28 @@ static int64_t used_by(const struct nq_watched *watched)
 	return (int64_t)used.tv_sec * NQ_SECOND + used.tv_nsec;
 }
 
+/* Whether the call's thread waits for something, not for a processor: its state in /proc, where
+ * that can be read. */
+static bool is_waiting(const struct nq_watched *watched)
+{
+	char path[64], line[512];
+	const char *state;
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", watched->id);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true;
+	got = read(fd, line, sizeof(line) - 1);
+	close(fd);
+	if (got <= 0)
+		return true;
+	line[got] = '\0';
+	state = strrchr(line, ')'); /* "1234 (name) S ..." */
+	return !state || state[1] == '\0' || state[2] != 'R';
+}
+
 /* Whether an interruption had every chance, and no effect. */
 static bool is_stuck(struct nq_watched *watched)
 {
@@ -129,7 +160,8 @@ static bool is_stuck(struct nq_watched *watched)
 		watched->since = watched->elapsed;
 	}
 	past = watched->elapsed - watched->since;
-	if (past >= WAITING_MS * MILLISECOND)
+	if (past >= STARVING_MS * MILLISECOND ||
+	    (past >= WAITING_MS * MILLISECOND && is_waiting(watched)))
 		return true;
 	return past >= RUNNING_MS * MILLISECOND &&
 	       used_by(watched) - watched->used >= RAN_MS * MILLISECOND;

@@ -53,8 +53,10 @@ struct nq_watched {
 	nq_interrupt *interrupt;      /* NULL: no call of it can be interrupted */
 	unsigned lane;		      /* for whoever is told of a stuck call */
 	/* The thread's, of the call that was interrupted last. */
-	uint64_t heard; /* its serial */
-	int64_t used;	/* processor time of the thread then, nanoseconds */
+	uint64_t interrupted; /* its serial */
+	uint64_t heard;	      /* the same, once it was interrupted a second time */
+	int id;		      /* of the thread, as the system numbers it, then */
+	int64_t used;	      /* processor time of the thread then, nanoseconds */
 	/* The watchdog's. */
 	uint64_t target; /* serial of the call that is to be interrupted; read by its thread too */
 	uint64_t seen;	 /* serial at the last look */

@@ -281,7 +281,8 @@ int nq_worker_run(const struct nq_worker_job *job, struct nq_failure *failure)
 				strerror(errno));
 		goto out;
 	}
-	worker.watchdog = nq_watchdog_new(NULL, &worker);
+	/* A host's process is not ours to end. */
+	worker.watchdog = nq_watchdog_new(job->interrupted ? NULL : nq_worker_end, &worker);
 	if (!worker.watchdog)
 		nq_log(NQ_LOG_WARN, "time_limit is not enforced: no thread can watch: %s",
 		       strerror(errno));

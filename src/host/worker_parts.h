@@ -1,6 +1,7 @@
 /*
  * worker_parts.h - what the files of the worker share: worker.c (threads started and stopped
- * together) and reload.c (another script for all of them). Not for others.
+ * together), reload.c (another script for all of them) and worker_end.c (an end by the watchdog).
+ * Not for others.
  */
 #ifndef NQ_WORKER_PARTS_H
 #define NQ_WORKER_PARTS_H
@@ -60,6 +61,11 @@ void nq_worker_lane_fini(struct nq_worker_lane *lane);
 
 /* A lane's thread tells the main thread that there is something to look at. */
 void nq_worker_tell(struct nq_worker *worker);
+
+/* --- worker_end.c --- */
+
+/* The watchdog's thread: ends the process, after the other lanes have come to rest. An nq_stuck. */
+void nq_worker_end(void *context, const struct nq_watched *watched);
 
 /* --- reload.c --- */
 

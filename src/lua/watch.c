@@ -12,6 +12,8 @@
 #include "lua/load.h"
 #include "lua/script.h"
 
+enum { SET_AGAIN = 16 };
+
 static void stop_call(lua_State *L, lua_Debug *event);
 
 /* Back to what was there before. */
@@ -27,11 +29,17 @@ static void restore_hook(struct nq_watch *watch, lua_State *L)
 		lua_sethook(L, NULL, 0, 0);
 }
 
-/* In a signal's handler: lua_sethook and what reads a hook may be called there. */
+/*
+ * In a signal's handler: lua_sethook and what reads a hook may be called there. It goes through all
+ * calls that are active, which may be so many that the thread would come to nothing else: what is
+ * set already is set again now and then only.
+ */
 static void set_hook(struct nq_watch *watch, lua_State *L, int mask)
 {
 	lua_Hook hook = lua_gethook(L);
 
+	if (hook == stop_call && lua_gethookmask(L) == mask && watch->signals % SET_AGAIN != 0)
+		return;
 	if (hook && hook != stop_call)
 		watch->replaced =
 			(struct nq_replaced_hook){L, hook, lua_gethookmask(L), lua_gethookcount(L)};
@@ -47,6 +55,7 @@ static void interrupt(struct nq_watched *watched, bool again)
 	struct nq_watch *watch = (struct nq_watch *)watched;
 	const struct nq_running *running = __atomic_load_n(&watch->running, __ATOMIC_RELAXED);
 
+	watch->signals++;
 	for (; running; running = running->outer)
 		set_hook(watch, running->L, LUA_MASKCOUNT | (again ? LUA_MASKCALL : 0));
 }
@@ -142,7 +151,7 @@ void nq_watch_end(struct nq_watch *watch, struct nq_watched_call *call, int stat
 		nq_watched_end(&watch->watched);
 	set_running(watch, call->running.outer);
 	/* A call inside another, both in vain, leaves it to that one. */
-	if (call->outermost && watch->watched.heard)
+	if (call->outermost && watch->watched.interrupted)
 		restore_hook(watch, call->running.L);
 }
 
@@ -158,7 +167,7 @@ int nq_watch_call(lua_State *L, int arguments, int results, int handler, enum nq
 	return status;
 }
 
-/* --- the functions of the table `coroutine` that run one --- */
+/* --- functions of Lua's library that are replaced --- */
 
 static struct nq_watch *watch_of(lua_State *L)
 {
@@ -320,17 +329,44 @@ static int coroutine_close(lua_State *L)
 	return 2;
 }
 
+/***
+As Lua's own `debug.sethook`, which it replaces once the module is loaded: but for a call that has
+overrun its time, whose interruption stays.
+@function debug.sethook
+@param ... as Lua's
+*/
+static int debug_sethook(lua_State *L)
+{
+	struct nq_watch *watch = watch_of(L);
+
+	lua_pushvalue(L, lua_upvalueindex(2));
+	lua_insert(L, 1);
+	lua_call(L, lua_gettop(L) - 1, 0);
+	if (nq_watched_overdue(&watch->watched))
+		interrupt(&watch->watched, true);
+	return 0;
+}
+
 void nq_watch_register(lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"resume", coroutine_resume},
 					     {"wrap", coroutine_wrap},
 					     {"close", coroutine_close},
 					     {NULL, NULL}};
+	static const luaL_Reg hooks[] = {{"sethook", debug_sethook}, {NULL, NULL}};
 
 	lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
 	if (lua_getfield(L, -1, LUA_COLIBNAME) == LUA_TTABLE) {
 		lua_pushlightuserdata(L, nq_state_get(L));
 		luaL_setfuncs(L, functions, 1);
+	}
+	lua_pop(L, 1);
+	if (lua_getfield(L, -1, LUA_DBLIBNAME) == LUA_TTABLE) {
+		lua_pushlightuserdata(L, nq_state_get(L));
+		if (lua_getfield(L, -2, "sethook") == LUA_TFUNCTION)
+			luaL_setfuncs(L, hooks, 2);
+		else
+			lua_pop(L, 2);
 	}
 	lua_pop(L, 2);
 }

@@ -5,7 +5,8 @@
  * the call's thread; that sets a hook on each coroutine that is running or waits for one it has
  * resumed. The hook raises, at once and again with every instruction, until the call is over; so
  * catching the error does not help. To know the coroutines, the functions of Lua's library that
- * run them are replaced by ones that do the same and note it.
+ * run them are replaced by ones that do the same and note it; as is debug.sethook, which would take
+ * the hook away.
  */
 #ifndef NQ_LUA_WATCH_H
 #define NQ_LUA_WATCH_H
@@ -35,10 +36,11 @@ struct nq_watch {
 	struct nq_watched watched; /* first: nq_interrupt's */
 	struct nq_running *running;
 	struct nq_replaced_hook replaced;
-	int64_t limit;	 /* of calls that belong to no one queue, nanoseconds: the last queue's */
-	uint64_t raised; /* serial of the last call in which the hook raised */
-	bool overran;	 /* the last call that failed did for it */
-	bool alone;	 /* watched by a thread of its own, made when it is first needed */
+	int64_t limit;	  /* of calls that belong to no one queue, nanoseconds: the last queue's */
+	uint64_t raised;  /* serial of the last call in which the hook raised */
+	unsigned signals; /* that have set hooks */
+	bool overran;	  /* the last call that failed did for it */
+	bool alone;	  /* watched by a thread of its own, made when it is first needed */
 	struct nq_watchdog *own; /* that thread */
 };
 
@@ -56,7 +58,7 @@ struct nq_watched_call {
  * limit. */
 #define NQ_LOAD_LIMITS 10
 
-/* Called once a state, before its scripts: replaces functions of the table `coroutine`. */
+/* Called once a state, before its scripts: replaces functions of `coroutine` and `debug`. */
 void nq_watch_register(lua_State *L);
 
 /*
