@@ -4,6 +4,9 @@
 
 local core = require("nfqueue.core")
 
+local choices = dofile("spec/fuzz/choices.lua")
+local choose, choose_bytes = choices.number, choices.bytes
+
 local PACKET = { "id", "family", "hook", "ethertype", "timestamp", "verdict", "length", "truncated", "gso", "mark",
   "priority", "iif", "oif", "physiif", "physoif", "iifname", "oifname", "physiifname", "physoifname", "hwaddr", "vlan",
   "l2header", "uid", "gid", "secctx", "cgroup", "sent", "ct", "payload", "payload_offset", "tuple" }
@@ -37,25 +40,6 @@ local FORMATS = { ">I2", "<i4", "B", ">I4I4", "z", "s1", ">s2", "c8", "!8i8", "d
   "i17", "Xi4", "", " > B" }
 local REFUSALS = { "^cannot edit this packet: ", "^bad argument '[%w_]+' to '[%w_]+' %(", "is read%-only",
   "^%w+ has no field '", "^packet already has a verdict$", "^the packet has no %w+ header any more$" }
-
-local choices, at
-
-local function choose(limit)
-  at = at + 1
-  local number = choices:byte(at) or 0
-  if limit > 256 then
-    at = at + 1
-    number = number << 8 | (choices:byte(at) or 0)
-  end
-  return number % limit
-end
-
-local function choose_bytes(most)
-  local length = choose(most + 1)
-  at = at + length
-  local bytes = choices:sub(at - length + 1, at)
-  return bytes .. ("\xa5"):rep(length - #bytes)
-end
 
 local function choose_value()
   local which = choose(#VALUES + 8)
@@ -253,7 +237,7 @@ local function leave(pkt, bytes, made)
 end
 
 return function(bytes, chosen, pkt)
-  choices, at = chosen, 0
+  choices.begin(chosen)
   local meta = {}
   for key, value in pairs(META) do
     if choose(8) == 0 then

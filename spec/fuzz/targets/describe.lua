@@ -3,29 +3,15 @@
 
 local core = require("nfqueue.core")
 
+local choices = dofile("spec/fuzz/choices.lua")
+local choose, choose_bytes = choices.number, choices.bytes
+
 local REFUSALS = { "^bad argument '[^']*' to 'build' %(", "^unknown key '.*' to 'build'" }
 local ADDRESSES = { { "192.0.2.1", "198.51.100.2", "224.0.0.1" }, { "2001:db8::1", "::2", "ff02::1" } }
 local STRANGE = { -1, 0, 1, 7, 8, 255, 256, 65535, 65536, 1 << 32, 1 << 63, 1.5, 2.0, true, false, "", "x", "SA", "1",
   "::ffff:192.0.2.1" }
 
-local choices, at, content
-
-local function choose(limit)
-  at = at + 1
-  local number = choices:byte(at) or 0
-  if limit > 256 then
-    at = at + 1
-    number = number << 8 | (choices:byte(at) or 0)
-  end
-  return number % limit
-end
-
-local function choose_bytes(most)
-  local length = choose(most + 1)
-  at = at + length
-  local bytes = choices:sub(at - length + 1, at)
-  return bytes .. ("\xa5"):rep(length - #bytes)
-end
+local content
 
 -- Sometimes a value of another kind, one that no key takes.
 local function strange()
@@ -206,7 +192,8 @@ local function is_computed(made)
 end
 
 return function(bytes, chosen)
-  choices, at, content = chosen, 0, bytes:sub(1, 65531)
+  choices.begin(chosen)
+  content = bytes:sub(1, 65531)
   local made = make_description()
   local ok, result = pcall(core.build, made)
   if not ok then
