@@ -3,18 +3,8 @@
 local nfqueue = require("nfqueue")
 local unit = require("support.unit")
 
-local message, build = unit.message, nfqueue.build
+local message, with, build = unit.message, unit.with, nfqueue.build
 local UDP = { sport = 1, dport = 2 }
-
-local function with(base, more)
-  local copy = {}
-  for _, part in ipairs({ base, more or {} }) do
-    for key, value in pairs(part) do
-      copy[key] = value
-    end
-  end
-  return copy
-end
 
 local function ip4(more)
   return with({ src = "192.0.2.1", dst = "192.0.2.2" }, more)

@@ -2,21 +2,12 @@
 
 local nfqueue = require("nfqueue")
 local checksum = require("support.checksum")
+local unit = require("support.unit")
 
-local build = nfqueue.build
+local build, with = nfqueue.build, unit.with
 local IP4 = { src = "192.0.2.1", dst = "198.51.100.2" }
 local IP6 = { src = "2001:db8::1", dst = "2001:db8::2" }
 local IP = { [4] = IP4, [6] = IP6 }
-
-local function with(ip, more)
-  local copy = {}
-  for _, part in ipairs({ ip, more or {} }) do
-    for key, value in pairs(part) do
-      copy[key] = value
-    end
-  end
-  return copy
-end
 
 local function packet(description)
   return nfqueue.packet(build(description))
@@ -62,15 +53,7 @@ end
 
 -- --- Random descriptions ---
 
-local random = math.random
-
-local function bytes(least, most)
-  local list = {}
-  for i = 1, random(least, most) do
-    list[i] = string.char(random(0, 255))
-  end
-  return table.concat(list)
-end
+local random, bytes = math.random, unit.random_bytes
 
 local function maybe(value)
   return random(2) == 1 and value or nil

@@ -4,7 +4,7 @@ local net = require("support.net")
 local nfqueue = require("nfqueue")
 local unit = require("support.unit")
 
-local build = nfqueue.build
+local build, with = nfqueue.build, unit.with
 local _, is_there = net.sh("command -v tshark")
 local it = is_there and it or function(name)
   pending(name .. " (tshark is not installed)")
@@ -14,16 +14,6 @@ local IP = {
   [4] = { src = "192.0.2.1", dst = "198.51.100.2" },
   [6] = { src = "2001:db8::1", dst = "2001:db8::2" },
 }
-
-local function with(base, more)
-  local copy = {}
-  for _, part in ipairs({ base, more }) do
-    for key, value in pairs(part) do
-      copy[key] = value
-    end
-  end
-  return copy
-end
 
 after_each(unit.cleanup)
 

@@ -5,17 +5,10 @@ local compare = require("compare.compare")
 local datagram = require("support.datagram")
 local net = require("support.net")
 local nfqueue = require("nfqueue")
+local unit = require("support.unit")
 
 local PACKETS = 1500
-local random = math.random
-
-local function bytes(least, most)
-  local list = {}
-  for i = 1, random(least, most) do
-    list[i] = string.char(random(0, 255))
-  end
-  return table.concat(list)
-end
+local random, bytes = math.random, unit.random_bytes
 
 local function one_of(list)
   return list[random(#list)]

@@ -4,9 +4,10 @@ local net = require("support.net")
 local nfqueue = require("nfqueue")
 local socket = require("socket")
 local traffic = require("support.traffic")
+local unit = require("support.unit")
 local wire = require("support.wire")
 
-local build = nfqueue.build
+local build, with = nfqueue.build, unit.with
 local missing = wire.missing()
 local it = not missing and it or function(name)
   pending(("%s (%s)"):format(name, missing))
@@ -14,16 +15,6 @@ end
 
 local function packet(bytes)
   return nfqueue.packet(bytes)
-end
-
-local function with(base, more)
-  local copy = {}
-  for _, part in ipairs({ base, more }) do
-    for key, value in pairs(part) do
-      copy[key] = value
-    end
-  end
-  return copy
 end
 
 local link, errors

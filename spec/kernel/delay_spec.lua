@@ -1,18 +1,13 @@
 -- Packets judged now and accepted later, with real ones. Their verbs and errors without a kernel: spec/hold_spec.lua.
 
+local held = require("support.held")
 local net = require("support.net")
 local nfqueue = require("nfqueue")
 local socket = require("socket")
 local traffic = require("support.traffic")
 
 local measured = traffic.figures and it or pending
-
---- A pair of sockets whose datagrams pass queue 3.
-local function through_queue(family)
-  local udp = traffic.udp(family)
-  traffic.rule(("-A OUTPUT -p udp --dport %d -j NFQUEUE --queue-num 3"):format(udp.port), family)
-  return udp
-end
+local through_queue = held.through_queue
 
 --- Delays by the seconds that the datagram says; accepts what is no number.
 local function delayer(options)
@@ -158,25 +153,9 @@ describe("delayed packets", function()
 
   measured("are many", function()
     local COUNT = 2000
-    local udp = traffic.udp()
-    -- On input, where they do not count against their sender's socket.
-    traffic.rule(("-t mangle -A INPUT -p udp --dport %d -j NFQUEUE --queue-num 3"):format(udp.port))
-    traffic.rule(("-A INPUT -p udp --dport %d -j NFQUEUE --queue-num 4"):format(udp.port))
-    local numbers = {}
-    local queue = traffic.open(3, function(pkt)
+    local queue, arrivals, numbers = held.numbered(COUNT, function(pkt)
       pkt:delay(1 + pkt.id % 7 / 1000)
     end)
-    local arrivals = traffic.open(4, function(pkt)
-      numbers[#numbers + 1] = math.tointeger(tonumber(pkt.payload))
-      pkt:drop()
-    end)
-    for i = 1, COUNT do
-      udp:send(tostring(i))
-      if i % 64 == 0 then
-        queue:process()
-      end
-    end
-    traffic.judge_packets(queue, COUNT)
     traffic.judge({ queue, arrivals }, "all of them", function()
       return #numbers == COUNT
     end)

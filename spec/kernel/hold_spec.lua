@@ -265,24 +265,7 @@ describe("held packets", function()
 
   measured("4,096 of them are settled in reverse", function()
     local COUNT = 4096
-    -- On input: what is held on output counts against its sender's socket. Both rules are on one hook, one after the
-    -- other.
-    local udp = traffic.udp()
-    traffic.rule(("-t mangle -A INPUT -p udp --dport %d -j NFQUEUE --queue-num 3"):format(udp.port))
-    traffic.rule(("-A INPUT -p udp --dport %d -j NFQUEUE --queue-num 4"):format(udp.port))
-    local numbers = {}
-    local queue = traffic.open(3, holder())
-    local arrivals = traffic.open(4, function(pkt)
-      numbers[#numbers + 1] = math.tointeger(tonumber(pkt.payload))
-      pkt:drop()
-    end, { max_packets = COUNT })
-    for i = 1, COUNT do
-      udp:send(tostring(i))
-      if i % 64 == 0 then
-        queue:process()
-      end
-    end
-    traffic.judge_packets(queue, COUNT)
+    local queue, arrivals, numbers = held.numbered(COUNT, holder())
     assert.same({ COUNT, COUNT }, { net.queue(3).waiting, queue:stats().kept })
     for i = COUNT, 1, -1 do
       held.kept[i]:accept()

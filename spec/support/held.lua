@@ -41,6 +41,29 @@ function held.through_queue(family, number)
   return udp
 end
 
+--- Numbers from 1 to `count`, each in a datagram, through queue 3, whose handler keeps them, and from there through
+-- queue 4. Both are on input, where what waits does not count against its sender's socket. Returns both queues, and a
+-- list of the numbers as they come to the second.
+function held.numbered(count, handler)
+  local udp = traffic.udp()
+  traffic.rule(("-t mangle -A INPUT -p udp --dport %d -j NFQUEUE --queue-num 3"):format(udp.port))
+  traffic.rule(("-A INPUT -p udp --dport %d -j NFQUEUE --queue-num 4"):format(udp.port))
+  local numbers = {}
+  local queue = traffic.open(3, handler)
+  local arrivals = traffic.open(4, function(pkt)
+    numbers[#numbers + 1] = math.tointeger(tonumber(pkt.payload))
+    pkt:drop()
+  end, { max_packets = count })
+  for i = 1, count do
+    udp:send(tostring(i))
+    if i % 64 == 0 then
+      queue:process()
+    end
+  end
+  traffic.judge_packets(queue, count)
+  return queue, arrivals, numbers
+end
+
 --- A handler or a timer's function whose failure is raised at the end of the test.
 function held.checked(fn)
   return function(...)

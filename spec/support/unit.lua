@@ -51,6 +51,26 @@ function unit.growth(rounds, fn)
   return resident() - start
 end
 
+--- A copy of a table, with what is in another (nil: nothing) besides or instead.
+function unit.with(base, more)
+  local copy = {}
+  for _, part in ipairs({ base, more }) do
+    for key, value in pairs(part) do
+      copy[key] = value
+    end
+  end
+  return copy
+end
+
+--- From `least` to `most` random bytes.
+function unit.random_bytes(least, most)
+  local list = {}
+  for i = 1, math.random(least, most) do
+    list[i] = string.char(math.random(0, 255))
+  end
+  return table.concat(list)
+end
+
 --- Values that are no packet, queue or handler, by name.
 function unit.foreigners()
   local nothing = nil
