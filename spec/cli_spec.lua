@@ -71,7 +71,7 @@ end)
 describe("a usage error of nfqueue", function()
   local NUMBERS = "' is no queue number or range from 0 to 65535"
   for _, case in ipairs({ -- arguments, what the message names
-    { "fly", "'fly' is no command of nfqueue (run, check, lab)" },
+    { "fly", "'fly' is no command of nfqueue (run, reload, stop, stats, check, lab)" },
     { "--versoin", "'--versoin' is no command of nfqueue" },
     { "check", "missing argument 'script'" },
     { "check demo other", "too many arguments" },

@@ -39,6 +39,7 @@ local environment = {
   LUA_CPATH = build .. "/lib/?.so;;",
   NFQUEUE_BUILD = build,
   NFQUEUE_PRELOAD = "",
+  NFQUEUE_RUNTIME_DIR = capture("mktemp -d"), -- others run on this machine
 }
 if sanitize then
   -- The interpreter knows nothing of the sanitizer, so its runtime goes first.
@@ -130,6 +131,7 @@ if #kernel > 0 then
     print(("pending: %d files of spec/kernel need a network namespace: %s"):format(#kernel, why))
   end
 end
+os.execute("rm -r " .. quote(environment.NFQUEUE_RUNTIME_DIR))
 if #second_tries > 0 then
   print("tried twice: " .. table.concat(second_tries, "; "))
 end

@@ -38,6 +38,9 @@ void nq_supervisor_shed(const struct nq_supervisor *supervisor)
 	if (!supervisor->ignores_hangup)
 		disregard(SIGHUP);
 	close(supervisor->signal_fd);
+	nq_control_close(supervisor->control, false);
+	if (supervisor->job->proc >= 0)
+		close(supervisor->job->proc);
 	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
 }
 
@@ -190,18 +193,23 @@ static void finish_worker(struct nq_supervisor *supervisor, int status)
 		nq_backoff_pause(supervisor);
 }
 
+void nq_supervisor_stop(struct nq_supervisor *supervisor, const char *why)
+{
+	supervisor->stopping = true;
+	supervisor->stopped_ms = nq_supervisor_now();
+	nq_log(NQ_LOG_INFO, "%s: draining the queues", why);
+	ask_to_stop(supervisor);
+	nq_backoff_ask_to_stop(supervisor);
+}
+
 static void handle_stop(struct nq_supervisor *supervisor, const struct signalfd_siginfo *info)
 {
 	int64_t now = nq_supervisor_now();
 	pid_t sender = info->ssi_code <= 0 ? (pid_t)info->ssi_pid : 0;
 
 	if (!supervisor->stopping) {
-		supervisor->stopping = true;
-		supervisor->stopped_ms = now;
 		supervisor->stopped_by = sender;
-		nq_log(NQ_LOG_INFO, "%s: draining the queues", strsignal((int)info->ssi_signo));
-		ask_to_stop(supervisor);
-		nq_backoff_ask_to_stop(supervisor);
+		nq_supervisor_stop(supervisor, strsignal((int)info->ssi_signo));
 		return;
 	}
 	/* timeout(1) signals a process, then its group: that is one wish. */
@@ -245,8 +253,10 @@ static void read_reports(struct nq_supervisor *supervisor)
 	       nq_channel_take_report(supervisor->channel, &generation, &failure) > 0) {
 		const struct nq_tryout *tryout = &supervisor->tryout;
 
-		if (failure.status == 0)
+		if (failure.status == 0) {
 			supervisor->ready = true;
+			nq_wishes_report(supervisor);
+		}
 		if (!tryout->on || generation != tryout->generation)
 			continue;
 		supervisor->gave_up = failure.status != 0 && tryout->begun;
@@ -314,17 +324,21 @@ static int time_left(const struct nq_supervisor *supervisor)
 static int watch(struct nq_supervisor *supervisor)
 {
 	while (!supervisor->done) {
-		struct pollfd ready[2] = {{.fd = supervisor->signal_fd, .events = POLLIN},
-					  {.fd = supervisor->channel, .events = POLLIN}};
+		struct pollfd ready[2 + NQ_CONTROL_POLLS] = {
+			{.fd = supervisor->signal_fd, .events = POLLIN},
+			{.fd = supervisor->channel, .events = POLLIN}};
+		int timeout = time_left(supervisor);
 
 		/* Of a dead worker SIGCHLD tells, and its channel goes on telling. */
 		if (ready[1].fd >= 0 && supervisor->silent)
 			ready[1].fd = -1;
+		nq_control_prepare(supervisor->control, ready + 2, nq_supervisor_now(), &timeout);
 		/* A failure, an interruption: all there is to do is looked for anyway. */
-		(void)poll(ready, 2, time_left(supervisor));
+		(void)poll(ready, 2 + NQ_CONTROL_POLLS, timeout);
 		supervisor->silent = (ready[1].revents & POLLHUP) != 0;
 		read_signals(supervisor);
 		read_reports(supervisor);
+		nq_wishes_serve(supervisor, ready + 2);
 		reap_worker(supervisor);
 		nq_backoff_reap(supervisor);
 		if (!supervisor->stopping)
@@ -333,6 +347,7 @@ static int watch(struct nq_supervisor *supervisor)
 		stop_successor(supervisor);
 	}
 	nq_tryout_end(supervisor);
+	nq_wishes_end(supervisor);
 	return supervisor->result;
 }
 
@@ -340,6 +355,7 @@ int nq_supervise(const struct nq_supervision *supervision)
 {
 	struct nq_supervisor supervisor = {.job = supervision,
 					   .memory = supervision->memory,
+					   .control = supervision->control,
 					   .channel = -1,
 					   .stand_in_fd = -1};
 	struct nq_failure failure;

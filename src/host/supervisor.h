@@ -9,6 +9,7 @@
 #ifndef NQ_SUPERVISOR_H
 #define NQ_SUPERVISOR_H
 
+#include "host/control.h"
 #include "host/memory.h"
 #include "host/settings.h"
 #include "host/text.h"
@@ -35,13 +36,27 @@ struct nq_supervision {
 	nq_worker_main *main;
 	void *context;
 	const char *script; /* path */
+	const char *name;   /* of the control socket (control.h); NULL: the usual one */
+	/* Of nq_supervision_listen. */
+	struct nq_control *control;
+	int proc;		    /* of nq_proc_open */
+	struct nq_failure why_none; /* when there is no control socket */
 };
+
+/*
+ * Before privileges are dropped: opens the control socket. Where there can be none, or the usual
+ * name is taken, that is said later. 0, or -errno with *failure when the name that was chosen is
+ * taken.
+ */
+int nq_supervision_listen(struct nq_supervision *supervision, struct nq_failure *failure);
+void nq_supervision_close(struct nq_supervision *supervision);
 
 /*
  * Supervises until the worker ends by itself or a signal asks for the end: SIGTERM and SIGINT let
  * it drain, a second one kills it. SIGHUP loads the script anew; that of a terminal that is gone
- * asks for the end. Returns the command's exit status. Called from a single-threaded process; these
- * signals and SIGCHLD are blocked on return.
+ * asks for the end. The control socket takes the same wishes, and tells the counters; where there
+ * can be none, or the usual name is taken, it is said and done without. Returns the command's exit
+ * status. Called from a single-threaded process; these signals and SIGCHLD are blocked on return.
  */
 int nq_supervise(const struct nq_supervision *supervision);
 

@@ -1,6 +1,7 @@
 /*
  * supervisor_parts.h - what the files of the supervisor share: supervisor.c (workers and signals),
- * tryout.c (another script) and backoff.c (workers that die at once). Not for others.
+ * tryout.c (another script), wishes.c (what is asked for through the control socket) and backoff.c
+ * (workers that die at once). Not for others.
  */
 #ifndef NQ_SUPERVISOR_PARTS_H
 #define NQ_SUPERVISOR_PARTS_H
@@ -27,6 +28,8 @@ struct nq_supervisor {
 	struct nq_memory *memory;
 	struct nq_text script; /* in force */
 	struct nq_tryout tryout;
+	struct nq_control *control; /* NULL: nobody can ask */
+	bool told;		    /* that nobody can */
 	sigset_t signals, old_signals;
 	int signal_fd; /* where those are read, as they come */
 	pid_t worker;  /* 0: none alive */
@@ -57,7 +60,7 @@ static inline int64_t nq_supervisor_now(void)
 	return nq_clock_now() / 1000000;
 }
 
-/* In a process that was forked: nothing of the supervisor's signals is left. */
+/* In a process that was forked: nothing of the supervisor's signals and sockets is left. */
 void nq_supervisor_shed(const struct nq_supervisor *supervisor);
 
 /* --- backoff.c --- */
@@ -76,6 +79,20 @@ void nq_backoff_ask_to_stop(struct nq_supervisor *supervisor);
 
 /* Told to stop while there is no worker: true with the exit status when nothing is left to do. */
 bool nq_backoff_drain(struct nq_supervisor *supervisor, int *result);
+
+/* Lets the worker drain and leave, for the reason that is logged. */
+void nq_supervisor_stop(struct nq_supervisor *supervisor, const char *why);
+
+/* --- wishes.c --- */
+
+/* A worker judges, so that it matters: says once that nobody can ask. */
+void nq_wishes_report(struct nq_supervisor *supervisor);
+
+/* After the poll: `polls` are of nq_control_prepare. */
+void nq_wishes_serve(struct nq_supervisor *supervisor, const struct pollfd *polls);
+
+/* All is over: who asked for the end is told how it was. */
+void nq_wishes_end(struct nq_supervisor *supervisor);
 
 /* --- tryout.c --- */
 

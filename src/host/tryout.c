@@ -17,6 +17,8 @@ void nq_tryout_conclude(struct nq_supervisor *supervisor, const struct nq_failur
 		nq_text_free(&tryout->script);
 		nq_log(NQ_LOG_ERROR, "not reloaded, the script in force stays: %s",
 		       failure->message);
+		nq_control_answer_all(supervisor->control, NQ_REQUEST_RELOAD, tryout->generation,
+				      failure->status, failure->message);
 		return;
 	}
 	nq_text_free(&supervisor->script);
@@ -24,6 +26,7 @@ void nq_tryout_conclude(struct nq_supervisor *supervisor, const struct nq_failur
 	tryout->script = (struct nq_text){0};
 	supervisor->memory->reloads++;
 	nq_log(NQ_LOG_INFO, "reloaded %s", supervisor->job->script);
+	nq_control_answer_all(supervisor->control, NQ_REQUEST_RELOAD, tryout->generation, 0, "");
 }
 
 void nq_tryout_lose(struct nq_supervisor *supervisor, const char *how)
@@ -73,6 +76,8 @@ void nq_tryout_end(struct nq_supervisor *supervisor)
 	struct nq_failure failure;
 
 	nq_fail(&failure, 69, ESHUTDOWN, "nfqueue is stopping");
+	if (supervisor->tryout.asked)
+		supervisor->tryout.generation++; /* of those that wait for it, too */
 	if (supervisor->tryout.on || supervisor->tryout.asked)
 		nq_tryout_conclude(supervisor, &failure);
 	supervisor->tryout.asked = false;

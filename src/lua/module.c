@@ -13,6 +13,7 @@
 #include "lua/build.h"
 #include "lua/capture.h"
 #include "lua/config.h"
+#include "lua/control.h"
 #include "lua/filter.h"
 #include "lua/flows.h"
 #include "lua/header.h"
@@ -129,6 +130,8 @@ int luaopen_nfqueue_core(lua_State *L)
 		{"run", nq_run},
 		{"supervise", nq_run_supervised},
 		{"enclose", nq_enclose},
+		{"ask", nq_ask},
+		{"is_name", nq_is_name},
 		{"config_keys", nq_config_keys},
 		{"log", core_log},
 		{"cores", core_cores},

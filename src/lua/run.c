@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/control.h"
 #include "host/supervisor.h"
 #include "host/worker.h"
 #include "lua/args.h"
@@ -30,9 +31,11 @@
  *     user    string              optional, of the command only, as the rest: see lua/privilege.h
  *     confine boolean
  *     read, write  lists of strings
+ *     name    string              of the instance; nil: the usual one
  */
 struct plan {
 	char *script;
+	char *name;	    /* NULL: none was given */
 	char *path, *cpath; /* package.path and package.cpath of the state that starts */
 	char **args;
 	size_t arg_count;
@@ -63,6 +66,7 @@ static void free_plan(struct plan *plan)
 		free(plan->args[i]);
 	free(plan->args);
 	free(plan->script);
+	free(plan->name);
 	free(plan->path);
 	free(plan->cpath);
 	free(plan->queues);
@@ -162,6 +166,15 @@ static struct plan *read_plan(lua_State *L)
 	lua_getfield(L, 1, "script");
 	nq_arg_string(L, -1, "run", "script", NULL);
 	plan->script = copy_string(L, -1);
+	lua_pop(L, 1);
+	lua_getfield(L, 1, "name");
+	if (!lua_isnil(L, -1)) {
+		const char *name = nq_arg_string(L, -1, "run", "name", NULL);
+
+		if (!nq_control_is_name(name))
+			luaL_error(L, "bad argument 'name' to 'run' (%s is no name)", name);
+		plan->name = copy_string(L, -1);
+	}
 	lua_pop(L, 1);
 	read_args(L, plan);
 	read_queues(L, plan);
@@ -524,27 +537,30 @@ int nq_run_supervised(lua_State *L)
 {
 	struct plan *plan = read_plan(L);
 	struct nq_failure failure = {.status = 0};
+	struct nq_supervision supervision = {.main = run_worker,
+					     .context = plan,
+					     .script = plan->script,
+					     .name = plan->name,
+					     .proc = -1};
 	struct resources resources;
-	int error = acquire(plan, &resources, &failure);
+	int status;
 
-	if (!error) {
-		error = nq_run_privilege_drop(&plan->privilege, &resources.raw, &failure);
-		if (error)
-			release(&resources);
-	}
-	if (error) {
+	if (acquire(plan, &resources, &failure) != 0) {
 		nq_log(NQ_LOG_ERROR, "%s", failure.message);
 		lua_pushinteger(L, failure.status);
 		return 1;
 	}
-
-	struct nq_supervision supervision = {.memory = resources.memory,
-					     .sockets = resources.sockets,
-					     .main = run_worker,
-					     .context = plan,
-					     .script = plan->script};
-
-	lua_pushinteger(L, nq_supervise(&supervision));
+	supervision.memory = resources.memory;
+	supervision.sockets = resources.sockets;
+	if (nq_supervision_listen(&supervision, &failure) == 0 &&
+	    nq_run_privilege_drop(&plan->privilege, &resources.raw, &failure) == 0) {
+		status = nq_supervise(&supervision);
+	} else {
+		nq_log(NQ_LOG_ERROR, "%s", failure.message);
+		status = failure.status;
+	}
+	nq_supervision_close(&supervision);
 	release(&resources);
+	lua_pushinteger(L, status);
 	return 1;
 }

@@ -4,7 +4,7 @@
 local core = require("nfqueue.core")
 local exit = require("nfqueue.cli.exit")
 
-local COMMANDS = { "run", "check", "lab" }
+local COMMANDS = { "run", "reload", "stop", "stats", "check", "lab" }
 
 local SUMMARY = [[
 nfqueue decides the fate of packets in Lua.
@@ -12,6 +12,9 @@ nfqueue decides the fate of packets in Lua.
 Usage: nfqueue COMMAND ...
 
   run SCRIPT -q N      judge the packets of kernel queue N with a handler script
+  reload               have a running one load its script anew
+  stop                 have a running one judge what waits, and end
+  stats                show the counters of a running one
   check SCRIPT         load a script and give it one packet of each kind; no root
   lab -- COMMAND       run a command in a private network with a queue in the path; no root
 

@@ -75,6 +75,28 @@ function options.add_config(parser)
   end
 end
 
+--- Add the option --name, of a running instance.
+function options.add_name(parser, help)
+  parser:option("--name", help):argname("<name>"):convert(function(text)
+    return core.is_name(text) and text or nil,
+      ("option '--name': letters, digits, '.', '-' and '_' expected, at most 64, got '%s'"):format(text)
+  end)
+end
+
+--- Ask the running instance of a name (nil: the usual one) for something; leaves the command when it cannot be
+-- asked, or did not do it.
+-- @tparam[opt] string name
+-- @tparam string request
+-- @tparam integer seconds to wait for an answer at most; 0: as long as it takes
+-- @treturn string its answer
+function options.ask(name, request, seconds)
+  local answered, text, _, status = core.ask(name, request, seconds)
+  if answered ~= 0 then
+    exit.fail(answered or status, text)
+  end
+  return text
+end
+
 --- The configuration table out of parsed arguments.
 function options.config(arguments)
   local config = {}

@@ -12,6 +12,7 @@ local function parse(context)
   parser:option("-q --queue", "queue number or range; may be repeated"):argname("<n>"):count("*")
   parser:option("--threads", "threads that share the queues (default: one a queue, up to the cores)")
     :argname("<n>")
+  options.add_name(parser, "what it is called by reload, stop and stats (default nfqueue)")
   parser:option("--user", "become this user, with CAP_NET_ADMIN alone, before the script is read"):argname("<name>")
   parser:flag("--confine", "allow the worker few system calls and few files")
   parser:option("--read", "a file or folder the confined script may read; may be repeated"):argname("<path>")
@@ -55,6 +56,7 @@ return function(context)
     queues = numbers,
     threads = threads,
     args = flat,
+    name = arguments.name,
     config = options.config(arguments),
     user = arguments.user,
     confine = arguments.confine or false,
