@@ -323,11 +323,11 @@ end)
 
 describe("a kernel without Landlock", function()
   it("is told by name", function()
-    local launcher, why = compile("nolandlock", "")
+    local launcher, why = compile("without", "")
     if not launcher then
       return pending("no program can be compiled: " .. why)
     end
-    local text, _, code = net.sh(("timeout 10 %s %s run %s -q 5 --confine")
+    local text, _, code = net.sh(("timeout 10 %s landlock %s run %s -q 5 --confine")
       :format(launcher, net.command, write("script.lua", JUDGE)))
     assert.matches("^nfqueue: error: this kernel does not support %-%-confine: it needs Landlock %(Linux 5.13 or "
       .. "newer, CONFIG_SECURITY_LANDLOCK, and landlock among the modules of its parameter lsm=%)$", text)

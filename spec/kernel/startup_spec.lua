@@ -173,6 +173,33 @@ describe("the kernel", function()
     end)
   end
 
+  it("refuses an ordinary user, and who is root of a user namespace alone", function()
+    local path = net.file(GOOD)
+    net.must("chmod 644 " .. path)
+    for _, prefix in ipairs({ need_user() and USER, net.sh("unshare -Ur true") == "" and "unshare -Ur" }) do
+      local text, status = run(path .. " -q 5", prefix)
+      assert_one_sentence(text, "no privilege to use queue 5: it needs CAP_NET_ADMIN [^\n]*nfqueue lab[^\n]*$")
+      assert.equal(77, status)
+    end
+    assert_nothing_bound()
+  end)
+
+  it("without netfilter's netlink is told by name, by the command and by the module", function()
+    local launcher = net.file()
+    local why, able = net.sh("env LD_PRELOAD= cc -D_GNU_SOURCE -o " .. launcher .. " spec/support/without.c")
+    if not able then
+      return pending("no program can be compiled: " .. why:match("^[^\n]*"))
+    end
+    local text, status = run(net.file(GOOD) .. " -q 5", launcher .. " nfnetlink")
+    assert_one_sentence(text,
+      "cannot open a netfilter socket: Protocol not supported %(it needs CONFIG_NETFILTER_NETLINK%)$")
+    assert.equal(69, status)
+    text = net.must(("%s nfnetlink %s %s"):format(launcher, net.lua, net.file([[
+      print(require("nfqueue").new(5, print):start())]])))
+    assert.equal("nil\tcannot open a netfilter socket: Protocol not supported (it needs CONFIG_NETFILTER_NETLINK)\t93",
+      text)
+  end)
+
   describe("has a queue for one process only:", function()
     local holder
 
@@ -222,6 +249,54 @@ describe("the kernel", function()
     end
     assert_one_sentence(text, "conntrack[^\n]*NETFILTER_NETLINK_GLUE_CT")
     assert.equal(69, status)
+    assert_nothing_bound()
+  end)
+end)
+
+-- What is not the kernel's lack but the process's: 1, but for a script that cannot be opened.
+describe("a process", function()
+  local ASIDE = "cannot [^\n]*: Too many open files$"
+
+  it("that may open few files says so, whichever is the first it cannot", function()
+    local path = net.file(GOOD)
+    for count = 4, 21 do
+      local text, status = run(path .. " -q 5-6 --threads 2", ("prlimit --nofile=%d:%d"):format(count, count))
+      if text:find("^nfqueue: info: ready") then
+        break
+      end
+      -- The first ones are what loads the program.
+      if not text:find("shared librar", 1, true) then
+        assert_one_sentence(text, ASIDE)
+        assert.equal(text:find("cannot read script", 1, true) and 66 or 1, status, text)
+      end
+      assert.is_nil(text:find("CONFIG", 1, true))
+    end
+    assert_nothing_bound()
+  end)
+
+  it("that may make no other process says so", function()
+    if not need_user() then
+      return
+    end
+    local path = net.file(GOOD)
+    net.must("chmod 644 " .. path)
+    local text, status = run(path .. " -q 5", USER
+      .. " --inh-caps +net_admin --ambient-caps +net_admin --bounding-set +net_admin prlimit --nproc=0:0")
+    assert_one_sentence(text, "cannot start the worker: Resource temporarily unavailable$")
+    assert.equal(1, status)
+  end)
+
+  it("that may have little memory says so", function()
+    if os.getenv("NFQUEUE_SANITIZE") == "1" then
+      return pending("a sanitizer's own memory is more than that")
+    end
+    for _, kilobytes in ipairs({ 20000, 40000, 60000 }) do
+      local text, status = run(net.file(GOOD) .. " -q 5", ("prlimit --as=%d"):format(kilobytes * 1024))
+      if not text:find("shared librar", 1, true) then
+        assert_one_sentence(text, "not enough memory$")
+        assert.equal(1, status)
+      end
+    end
     assert_nothing_bound()
   end)
 end)

@@ -1,7 +1,9 @@
 #include "host/settings.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int nq_fail(struct nq_failure *failure, int status, int error, const char *format, ...)
 {
@@ -13,6 +15,21 @@ int nq_fail(struct nq_failure *failure, int status, int error, const char *forma
 	vsnprintf(failure->message, sizeof(failure->message), format, arguments);
 	va_end(arguments);
 	return -error;
+}
+
+int nq_fail_socket(struct nq_failure *failure, int error)
+{
+	switch (error) {
+	case EPROTONOSUPPORT:
+	case EAFNOSUPPORT:
+		return nq_fail(failure, 69, error,
+			       "cannot open a netfilter socket: %s (it needs "
+			       "CONFIG_NETFILTER_NETLINK)",
+			       strerror(error));
+	default:
+		return nq_fail(failure, 1, error, "cannot open a netfilter socket: %s",
+			       strerror(error));
+	}
 }
 
 const char *nq_flag_name(unsigned index)

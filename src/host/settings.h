@@ -42,6 +42,9 @@ struct nq_failure {
 int nq_fail(struct nq_failure *failure, int status, int error, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/* Of a netfilter socket that did not open: the kernel's lack, 69; or the process's own, 1. */
+int nq_fail_socket(struct nq_failure *failure, int error);
+
 /* "conntrack", ... for bit `index` of the flags, and the kernel option it needs; index <
  * NQ_FLAG_COUNT. */
 const char *nq_flag_name(unsigned index);

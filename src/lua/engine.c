@@ -112,10 +112,7 @@ static struct nq_engine *make_engine(lua_State *L, unsigned count, const char *f
 	}
 	engine->socket = nq_socket_open();
 	if (engine->socket < 0) {
-		nq_fail(failure, 69, -engine->socket,
-			"cannot open a netfilter socket: %s (it needs "
-			"CONFIG_NETFILTER_NETLINK)",
-			strerror(-engine->socket));
+		nq_fail_socket(failure, -engine->socket);
 		goto out;
 	}
 	engine->memory = nq_memory_new(1, numbers, count, NULL);

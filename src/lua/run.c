@@ -454,10 +454,7 @@ static int acquire(struct plan *plan, struct resources *resources, struct nq_fai
 
 		if (fd < 0) {
 			release(resources);
-			return nq_fail(failure, 69, -fd,
-				       "cannot open a netfilter socket: %s (it needs "
-				       "CONFIG_NETFILTER_NETLINK)",
-				       strerror(-fd));
+			return nq_fail_socket(failure, -fd);
 		}
 		resources->sockets[resources->count++] = fd;
 	}
