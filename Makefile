@@ -103,7 +103,8 @@ test: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
 
 # Programs that specs use.
-support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants dying.so clockstep.so) $(BUILD)/threads
+support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants dying.so clockstep.so) $(BUILD)/threads \
+	$(BUILD)/hostile
 
 $(BUILD)/support/%.so: spec/support/%.c
 	@mkdir -p $(@D)

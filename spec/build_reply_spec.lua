@@ -155,6 +155,9 @@ for version in pairs(IP) do
         udp = { sport = 5353, dport = 5353 } })
       local error_of = { type = version == 4 and 3 or 1 }
       local whole = tcp(version, {}, "data"):bytes()
+      local header = version == 4 and 20 or 40
+      local datagram = packet({ ip = IP[version], udp = { sport = 1, dport = 2 } }):bytes()
+      local echo = packet({ ip = IP[version], icmp = { type = version == 4 and 8 or 128 }, payload = "data" }):bytes()
       for _, case in ipairs({
         { "it is a TCP reset, which gets no answer", { reply = tcp(version, { flags = "RA" }) } },
         { "it is a TCP reset, which gets no answer", { reply = tcp(version, { flags = "R" }), tcp = { rst = true } } },
@@ -169,6 +172,10 @@ for version in pairs(IP) do
         { "it went to no single host: no ICMP error is about such", { reply = multicast, icmp = error_of } },
         { "only TCP is reset", { reply = multicast, tcp = { rst = true } } },
         { "its TCP header is cut short", { reply = whole:sub(1, -10) } },
+        { "its UDP header is cut short", { reply = datagram:sub(1, header + 7) } },
+        { "its ICMP header is cut short", { reply = echo:sub(1, header + 7) } },
+        { "not all of its data is here, which an echo reply returns",
+          { reply = nfqueue.packet(echo, { length = #echo + 10 }) } },
         { "neither IPv4 nor IPv6, or shorter than its IP header", { reply = "" } },
         { "neither IPv4 nor IPv6, or shorter than its IP header", { reply = nfqueue.packet("", { length = 60 }) } },
         { "longer than 65531 bytes", { reply = ("E"):rep(65532) } },

@@ -164,6 +164,25 @@ describe("an option of", function()
       assert.are.equal(verb.verdict, pkt.verdict)
     end)
 
+    it(name .. ": for the connection, beside the packet's", function()
+      for _, options in ipairs({
+        { connmark = 0 }, { connmark = 0xffffffff, connmask = 0xff }, { label = 0 }, { label = 127, connmark = 5 },
+        { connmark = 1, connmask = 0, mark = 2, priority = 3 },
+      }) do
+        local pkt = nfqueue.packet(UDP, { mark = 7 })
+        call(pkt, verb, options)
+        assert.are.same({ options.mark or 7, verb.verdict }, { pkt.mark, pkt.verdict })
+      end
+      refuse({ connmask = 1 },
+        ("bad argument 'connmask' to '%s' (it goes with 'connmark', which is not there)"):format(name))
+      for _, case in ipairs({ { { connmark = -1 }, "connmark", 0xffffffff, "-1" },
+        { { connmark = 1, connmask = 1 << 32 }, "connmask", 0xffffffff, "4294967296" },
+        { { label = 128 }, "label", 127, "128" }, { { label = "x" }, "label", 127, "'x'" } }) do
+        refuse(case[1], ("bad argument '%s' to '%s' (integer from 0 to %d expected, got %s)"):format(case[2], name,
+          case[3], case[4]))
+      end
+    end)
+
     it(name .. ": wrong values change nothing", function()
       for _, case in ipairs(WRONG) do
         refuse(case[1], ("bad argument '%s' to '%s' (%s expected, got %s)"):format(case[2], name, case[3], case[4]))
