@@ -373,6 +373,25 @@ describe("in a loaded handler", function()
     assert.are.same({ "1 at 5", "2 at 5" }, _G.ended)
   end)
 
+  it("are nobody's when it is collected, wherever the next one is", function()
+    local first = assert(nfqueue.load(unit.file([[
+      kept = require("nfqueue").flows()
+      return function(pkt) kept:get(pkt).verdict = "drop" end
+    ]])))
+    first(udp())
+    assert.are.equal("drop", (first(udp())))
+    first = setmetatable({ first }, { __mode = "v" })
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(first[1])
+    local path, handlers = unit.file("return function() end"), {}
+    for i = 1, 200 do -- one of them lies where the first one lay
+      handlers[i] = assert(nfqueue.load(path))
+      assert.are.equal("accept", (handlers[i](udp())))
+    end
+    _G.kept = nil
+  end)
+
   it("they end, too, when finish begins others, which do not", function()
     _G.ended = {}
     local handler = assert(nfqueue.load(unit.file([[

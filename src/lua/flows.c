@@ -300,6 +300,14 @@ bool nq_flows_judge(struct nq_state *state, struct nq_packet *packet, int64_t no
 	return false;
 }
 
+void nq_flows_disown(struct nq_state *state, const struct nq_loaded *owner)
+{
+	for (struct nq_lua_flows *flows = state->flows; flows; flows = flows->next) {
+		if (flows->owner == owner)
+			flows->owner = flows;
+	}
+}
+
 void nq_flows_register(lua_State *L)
 {
 	static const luaL_Reg methods[] = {{"get", flows_get}, {NULL, NULL}};

@@ -28,4 +28,8 @@ bool nq_flows_judge(struct nq_state *state, struct nq_packet *packet, int64_t no
  * end, their finish called. Does not raise; errors in finish are logged. */
 void nq_flows_end(lua_State *L);
 
+/* The loaded handler is being collected: flows it made that somebody still has are nobody's, and
+ * not those of the next handler at its address. */
+void nq_flows_disown(struct nq_state *state, const struct nq_loaded *owner);
+
 #endif

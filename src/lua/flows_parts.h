@@ -29,7 +29,8 @@ struct nq_lua_flows {
 	unsigned gone_count;
 	unsigned ended; /* how many tables are to be finished */
 	struct nq_log_limit limit;
-	const void *owner; /* the loaded handler that made it; NULL: the state's own script */
+	const void *owner; /* the loaded handler that made it; NULL: the state's own script;
+			      itself: a handler that is gone */
 	struct nq_lua_flows *next, **link; /* among the state's */
 };
 

@@ -4,6 +4,7 @@
 
 #include "host/clock.h"
 #include "lua/args.h"
+#include "lua/flows.h"
 #include "lua/load_parts.h"
 #include "packet/edit.h"
 
@@ -292,6 +293,7 @@ void nq_loaded_clear(lua_State *L, struct nq_loaded *loaded)
 	forget(L, &loaded->delayed);
 	forget(L, &loaded->held);
 	nq_timer_clear(L, &loaded->time);
+	nq_flows_disown(state, loaded);
 	/* Only while the state is being closed, from inside it. */
 	if (state->loaded == loaded) {
 		nq_allocator_strip(L);
