@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lua/module.h"
+#include "lua/plain.h"
 
 /* The folder the command lies in, without links; the empty string when /proc does not tell. */
 static void find_folder(char folder[PATH_MAX])
@@ -94,6 +95,7 @@ static int run_cli(lua_State *L)
 	char folder[PATH_MAX];
 
 	luaL_openlibs(L);
+	nq_plain_enter(L);
 	find_folder(folder);
 	set_paths(L, folder);
 	lua_getglobal(L, "require");

@@ -15,6 +15,7 @@
 #include "lua/args.h"
 #include "lua/flows.h"
 #include "lua/module.h"
+#include "lua/plain.h"
 #include "lua/privilege.h"
 #include "lua/queue.h"
 #include "lua/sandbox.h"
@@ -255,6 +256,7 @@ static int load_state(lua_State *L)
 
 	luaL_openlibs(L);
 	set_paths(L, plan);
+	nq_plain_enter(L);
 	luaL_requiref(L, "nfqueue.core", luaopen_nfqueue_core, 0);
 	nq_state_get(L)->registry = plan->registry;
 	nq_state_get(L)->generation = lane->generation;
