@@ -1,0 +1,20 @@
+-- Scripts loaded anew under load: no packet is lost, and each is judged by one whole script. `make soak` does more.
+
+local net = require("support.net")
+local reloads = require("support.reloads")
+
+if net.no_queue_list() then
+  return pending("reloads under load: " .. net.no_queue_list())
+end
+
+before_each(net.cleanup)
+after_each(net.cleanup)
+
+describe("scripts loaded anew under load", function()
+  for _, case in ipairs({ { queues = 1, threads = 1 }, { queues = 4, threads = 2 } }) do
+    it(("judge every packet, each by a whole one: %d queues, %d threads"):format(case.queues, case.threads), function()
+      case.packets, case.rate, case.reloads = 12000, 10000, 6
+      reloads.check(reloads.run(case))
+    end)
+  end
+end)
