@@ -155,6 +155,8 @@ static void unbind_all(struct nq_loop *loop, unsigned count)
 			       strerror(-error));
 	}
 	loop->bound = false;
+	/* Nobody waits for it any more. */
+	loop->batch.store->count = 0;
 	nq_keep_reset(loop);
 	/* What lies unread was dropped by the unbinding; the gap is counted, not judged. */
 	for (unsigned i = 0; i < loop->filled; i++)
@@ -169,6 +171,7 @@ int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 	if (loop->memory->joined)
 		return nq_loop_take_over(loop, failure);
 	nq_keep_reset(loop);
+	loop->batch.store->count = 0;
 	for (unsigned i = 0; i < loop->queue_count; i++) {
 		int error;
 
@@ -188,6 +191,20 @@ int nq_loop_join(struct nq_loop *loop, struct nq_failure *failure)
 	return 0;
 }
 
+/*
+ * Verdicts that could not be sent refer to bytes in the slots: nothing may be received before they
+ * are gone. False: nor can they be now.
+ */
+static bool send_unsent(struct nq_loop *loop)
+{
+	if (loop->batch.store->count == 0)
+		return true;
+	if (nq_loop_finish(loop) != 0)
+		return false;
+	loop->failed = 0;
+	return true;
+}
+
 void nq_loop_leave(struct nq_loop *loop)
 {
 	int64_t budget = 0;
@@ -195,6 +212,10 @@ void nq_loop_leave(struct nq_loop *loop)
 
 	if (!loop->bound)
 		return;
+	if (!send_unsent(loop)) {
+		unbind_all(loop, loop->queue_count);
+		return;
+	}
 	/*
 	 * Where unjudged packets may pass, the kernel lets them pass from here on and what it holds
 	 * is judged. Where they may not, judging goes on until nothing waits; what comes in the

@@ -157,8 +157,8 @@ void nq_loop_withdraw(struct nq_loop *loop, const struct nq_loop_judge *judge);
 int nq_loop_replace(struct nq_loop *loop, const struct nq_loop_judge *judge,
 		    struct nq_failure *failure);
 
-/* Judges what the kernel still holds, gives what is kept its verdict and unbinds; no timers run.
- * Packets that come later are the kernel's to decide. */
+/* Judges what the kernel still holds (not where verdicts cannot be sent), gives what is kept its
+ * verdict and unbinds; no timers run. Packets that come later are the kernel's to decide. */
 void nq_loop_leave(struct nq_loop *loop);
 
 /* Makes nq_loop_run return after the batch at hand. Any thread; async-signal-safe. */

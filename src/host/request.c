@@ -4,7 +4,7 @@
 
 #include "host/loop_parts.h"
 
-enum { ANSWER_TRIES = 100 };
+enum { ANSWER_TRIES = 100, BIND_TRIES = 3 };
 
 /*
  * Waits for the answer to request `seq`; packets that come before it are kept in their slots, or
@@ -166,17 +166,21 @@ int nq_loop_bind(struct nq_loop *loop, const struct nq_loop_queue *queue,
 	uint32_t seq = config_seq(queue, 34);
 	int error = 0;
 
-	for (int try = 0; try < 2; try++) {
+	for (int try = 0; try < BIND_TRIES; try++) {
 		error = nq_config_bind(loop->socket, queue->number, config, seq);
 		if (!error)
 			error = await_answer(loop, seq);
+		/* If only the answer was lost the queue is ours and takes its length again; else it
+		 * was the request. */
+		if (error == -ENOBUFS) {
+			error = nq_loop_limit(loop, queue, config->max_packets, false);
+			if (error == -ENODEV)
+				continue;
+		}
 		/* Ours already, from a worker that died while binding or leaving: bind it anew. */
 		if (error != -EBUSY || nq_loop_unbind(loop, queue) != 0)
 			break;
 	}
-	/* If only the answer was lost the queue is ours and takes its length again. */
-	if (error == -ENOBUFS)
-		error = nq_loop_limit(loop, queue, config->max_packets, false);
 	if (!error)
 		queue->memory->kernel = *config;
 	return error;

@@ -38,7 +38,8 @@ void nq_alarm_set(struct nq_alarm *alarm, int64_t due)
 		at.it_value.tv_nsec = due % NQ_SECOND;
 	}
 	alarm->armed = due;
-	(void)timerfd_settime(alarm->fd, TFD_TIMER_ABSTIME, &at, NULL);
+	if (timerfd_settime(alarm->fd, TFD_TIMER_ABSTIME, &at, NULL) < 0)
+		alarm->armed = NQ_ALARM_UNKNOWN;
 }
 
 int nq_timers_reserve(struct nq_timers *timers, uint32_t capacity)

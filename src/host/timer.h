@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #define NQ_NEVER INT64_MAX
+/* nq_alarm.armed after it could not be set: it is set again at the next chance. */
+#define NQ_ALARM_UNKNOWN INT64_MIN
 
 /* Zeroed at start; stays where it is while it is in a heap. */
 struct nq_timer {
@@ -38,7 +40,7 @@ void nq_alarm_set(struct nq_alarm *alarm, int64_t due);
 /* Then at the latest. */
 static inline void nq_alarm_at(struct nq_alarm *alarm, int64_t due)
 {
-	if (due < alarm->armed)
+	if (due < alarm->armed || alarm->armed == NQ_ALARM_UNKNOWN)
 		nq_alarm_set(alarm, due);
 }
 
