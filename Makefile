@@ -104,7 +104,7 @@ test: deps-test
 
 # Programs that specs use.
 support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants dying.so clockstep.so) $(BUILD)/threads \
-	$(BUILD)/hostile
+	$(BUILD)/hostile $(BUILD)/faults
 
 $(BUILD)/support/%.so: spec/support/%.c
 	@mkdir -p $(@D)
@@ -213,6 +213,18 @@ fuzz-corpus: deps-fuzz
 # The corpus once, in any build.
 replay: targets
 	@BUILD=$(BUILD) sh spec/fuzz/run.sh replay $(TARGETS)
+
+# The core with its allocations and system calls led to spec/faults/wraps.c, which has them fail.
+FAULT_CALLS = malloc calloc realloc strdup strndup free mmap munmap luaL_newstate socket bind send sendmsg recvmmsg \
+	epoll_create1 epoll_ctl epoll_wait eventfd timerfd_create timerfd_settime poll read write open pread \
+	pthread_create setsockopt getsockopt nanosleep nq_log
+FAULT_OBJECTS = $(patsubst spec/%.c,$(BUILD)/obj/spec/%.o,$(wildcard spec/faults/*.c))
+
+$(BUILD)/faults: $(FAULT_OBJECTS) $(BUILD)/obj/spec/fuzz/samples.o $(OBJECTS)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) $(FAULT_CALLS:%=-Wl,--wrap=%) -o $@ $^ \
+		$(LUA_LIBS) $$(pkg-config --libs $(LIBRARIES)) -lm
 
 TABLE_OBJECTS = $(filter $(BUILD)/obj/table/% $(BUILD)/obj/packet/%,$(OBJECTS))
 
