@@ -141,13 +141,21 @@ asan: deps-test
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
 	@$(MAKE) --no-print-directory hostile replay BUILD=build/asan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)"
-	@NFQUEUE_BUILD=build/asan NFQUEUE_SANITIZE=1 $(LUA) spec/run.lua $(SPECS)
+	@NFQUEUE_BUILD=build/asan NFQUEUE_SANITIZE=address $(LUA) spec/run.lua $(SPECS)
 
-# Tables under several threads, on a build that watches who touches what without a lock.
-tsan: deps-build
-	@$(MAKE) --no-print-directory build/tsan/threads BUILD=build/tsan CFLAGS="-O1 -g" HARDENING= \
+# Specs in which threads, signals, reload and stop meet.
+TSAN_SPECS = $(patsubst %,spec/kernel/%_spec.lua,run_threads shared_threads rewrite_threads balance pcap timer \
+	hold_end stop signals reload runaway memory_limit)
+
+# Tables under several threads, and those specs, on a build that watches who touches what without a lock.
+tsan: deps-test
+	@$(MAKE) --no-print-directory all support BUILD=build/tsan CFLAGS="-O1 -g" HARDENING= \
 		EXTRA_CFLAGS=-fsanitize=thread EXTRA_LDFLAGS=-fsanitize=thread
 	@TSAN_OPTIONS=halt_on_error=1 build/tsan/threads stress
+	@rm -rf build/tsan/reports && mkdir -p build/tsan/reports
+	@TSAN_OPTIONS=log_path=$(CURDIR)/build/tsan/reports/report NFQUEUE_BUILD=build/tsan NFQUEUE_SANITIZE=thread \
+		$(LUA) spec/run.lua $(or $(SPECS),$(TSAN_SPECS))
+	@! cat build/tsan/reports/* 2>/dev/null
 
 deps-guest: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) \
 	$(shell spec/guest/run --packages)

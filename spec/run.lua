@@ -2,11 +2,13 @@
 -- namespace of their own. (One process for all would have each spec of the collector walk what all others left.)
 -- In an emulated machine (spec/guest/run) those of spec/kernel/ and spec/guest/.
 --   lua5.4 spec/run.lua [FILE...]
--- Environment: NFQUEUE_BUILD (default build), NFQUEUE_SANITIZE=1 for a build with AddressSanitizer,
+-- Environment: NFQUEUE_BUILD (default build), NFQUEUE_SANITIZE=address or thread for a build with that sanitizer,
 -- NFQUEUE_GUEST=1 in the emulated machine.
 
 local build = os.getenv("NFQUEUE_BUILD") or "build"
-local sanitize = os.getenv("NFQUEUE_SANITIZE") == "1"
+-- Their run-time libraries.
+local SANITIZERS = { address = { "libasan.so", "libubsan.so" }, thread = { "libtsan.so" } }
+local sanitize = os.getenv("NFQUEUE_SANITIZE")
 local guest = os.getenv("NFQUEUE_GUEST") == "1"
 local SECONDS = (sanitize or guest) and 600 or 180 -- for one file; a hang is a failure
 
@@ -43,8 +45,11 @@ local environment = {
 }
 if sanitize then
   -- The interpreter knows nothing of the sanitizer, so its runtime goes first.
-  environment.NFQUEUE_PRELOAD = capture("cc -print-file-name=libasan.so") .. ":"
-    .. capture("cc -print-file-name=libubsan.so")
+  local libraries = {}
+  for _, name in ipairs(SANITIZERS[sanitize] or error("NFQUEUE_SANITIZE: address or thread, not " .. sanitize)) do
+    libraries[#libraries + 1] = capture("cc -print-file-name=" .. name)
+  end
+  environment.NFQUEUE_PRELOAD = table.concat(libraries, ":")
   environment.LD_PRELOAD = environment.NFQUEUE_PRELOAD
   environment.UBSAN_OPTIONS = "print_stacktrace=1"
 end

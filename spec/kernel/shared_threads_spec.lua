@@ -135,7 +135,7 @@ describe("queues in threads of their own", function()
   it("have one copy of a list that has a name", function()
     local list = net.file()
     local file = assert(io.open(list, "w"))
-    local count = 200000 -- 3.4 MB
+    local count = os.getenv("NFQUEUE_SANITIZE") and 20000 or 200000 -- 3.4 MB
     for i = 0, count - 1 do
       file:write(("2001:db8:1:%x::%x value %d\n"):format(i >> 16, i & 0xffff, i % 128))
     end

@@ -67,6 +67,13 @@ void *nq_block_new(size_t count, size_t size)
 }
 
 /* Between a small and a mapped block, or from nothing. */
+/* ThreadSanitizer does not see mremap, and holds what it moves elsewhere for what was there. */
+#ifdef __SANITIZE_THREAD__
+enum { REMAPS = 0 };
+#else
+enum { REMAPS = 1 };
+#endif
+
 static void *move(void *block, size_t bytes)
 {
 	size_t old = block ? ((struct head *)block - 1)->size : sizeof(struct head);
@@ -86,7 +93,7 @@ void *nq_block_resize(void *block, size_t count, size_t size)
 
 	if (!bytes)
 		return NULL;
-	if (!head || head->mapped != (bytes >= MAPPED))
+	if (!head || head->mapped != (bytes >= MAPPED) || (head->mapped && !REMAPS))
 		return move(block, bytes);
 	if (head->mapped) {
 		head = mremap(head, head->size, bytes, MREMAP_MAYMOVE);
