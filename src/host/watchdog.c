@@ -210,22 +210,27 @@ static bool look(const struct nq_watchdog *watchdog, struct nq_watched *watched,
 	return changed || (serial & 1);
 }
 
-/* How long to wait until the next look, milliseconds: what overruns is seen soon after. */
-static int tick_of(const struct nq_watchdog *watchdog)
+/* How long to wait until the next look, nanoseconds: an eighth of a limit, the rest of one that is
+ * about to be reached, and little while a call is being interrupted. */
+static int64_t tick_of(const struct nq_watchdog *watchdog)
 {
-	int64_t tick = LONGEST_TICK_MS;
+	int64_t tick = LONGEST_TICK_MS * MILLISECOND;
 
 	for (const struct nq_watched *watched = watchdog->first; watched; watched = watched->next) {
 		int64_t limit = __atomic_load_n(&watched->limit, __ATOMIC_RELAXED);
 
-		if ((watched->seen & 1) && limit / MILLISECOND / 8 < tick)
-			tick = limit / MILLISECOND / 8;
+		if (!(watched->seen & 1) || watched->stuck)
+			continue;
+		if (limit / 8 < tick)
+			tick = limit / 8;
+		if (limit - watched->elapsed < tick)
+			tick = limit - watched->elapsed;
 	}
-	return tick < SHORTEST_TICK_MS ? SHORTEST_TICK_MS : (int)tick;
+	return tick < SHORTEST_TICK_MS * MILLISECOND ? SHORTEST_TICK_MS * MILLISECOND : tick;
 }
 
-/* Looks at all: milliseconds until the next look, -1 when nothing needs one. */
-static int look_round(struct nq_watchdog *watchdog, int64_t passed)
+/* Looks at all: nanoseconds until the next look, -1 when nothing needs one. */
+static int64_t look_round(struct nq_watchdog *watchdog, int64_t passed)
 {
 	bool happened = false;
 
@@ -249,14 +254,15 @@ static void *watch(void *argument)
 {
 	struct nq_watchdog *watchdog = argument;
 	int64_t before = nq_clock_now();
-	int pause = 0;
+	int64_t pause = 0;
 
 	while (!__atomic_load_n(&watchdog->ending, __ATOMIC_ACQUIRE)) {
 		struct pollfd ready = {.fd = watchdog->wake, .events = POLLIN};
 		int64_t now, passed;
 		uint64_t count;
+		struct timespec left = {pause / NQ_SECOND, pause % NQ_SECOND};
 
-		if (poll(&ready, 1, pause) > 0)
+		if (ppoll(&ready, 1, pause < 0 ? NULL : &left, NULL) > 0)
 			(void)!read(watchdog->wake, &count, sizeof(count));
 		now = nq_clock_now();
 		passed = now - before;
