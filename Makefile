@@ -11,6 +11,7 @@ LUA ?= lua5.4
 BINDIR ?= $(PREFIX)/bin
 LUADIR ?= $(PREFIX)/share/lua/5.4
 LIBDIR ?= $(PREFIX)/lib/lua/5.4
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 # Everything made goes here.
 BUILD ?= build
 
@@ -103,8 +104,19 @@ test: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
 
 # Programs that specs use.
-support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants dying.so clockstep.so) $(BUILD)/threads \
-	$(BUILD)/hostile $(BUILD)/faults
+support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants manager dying.so clockstep.so) \
+	$(BUILD)/bin/nfqueue-newer $(BUILD)/threads $(BUILD)/hostile $(BUILD)/faults
+
+# The command as a later version: another file, which says so.
+$(BUILD)/support/module.o: src/lua/module.c Makefile
+	@mkdir -p $(@D)
+	$(say) CC $@
+	$(Q)$(CC) $(OWN_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -UNQ_VERSION -DNQ_VERSION='"$(VERSION)+newer"' -c -o $@ $<
+
+$(BUILD)/bin/nfqueue-newer: $(OBJECTS:$(BUILD)/obj/lua/module.o=$(BUILD)/support/module.o) $(BUILD)/obj/main.o
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(OWN_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $$(pkg-config --libs $(LIBRARIES)) -lm
 
 $(BUILD)/support/%.so: spec/support/%.c
 	@mkdir -p $(@D)
@@ -309,9 +321,11 @@ install: all
 	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/nfqueue/core.so
 	for f in $(LUA_FILES); do install -D -m 644 lua/$$f $(DESTDIR)$(LUADIR)/$$f || exit 1; done
 	install -m 644 $(SCRIPTS) $(DESTDIR)$(LUADIR)/nfqueue/scripts
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|@BINDIR@|$(BINDIR)|' 'scripts/systemd/nfqueue@.service' >'$(DESTDIR)$(UNITDIR)/nfqueue@.service'
 
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/nfqueue
+	rm -f $(DESTDIR)$(BINDIR)/nfqueue '$(DESTDIR)$(UNITDIR)/nfqueue@.service'
 	rm -rf $(DESTDIR)$(LIBDIR)/nfqueue $(DESTDIR)$(LUADIR)/nfqueue
 
 dist:

@@ -33,6 +33,7 @@ build = {
     BINDIR = "$(BINDIR)",
     LUADIR = "$(LUADIR)",
     LIBDIR = "$(LIBDIR)",
+    UNITDIR = "$(LUADIR)/nfqueue/systemd",
     LUA_CFLAGS = "-I$(LUA_INCDIR)",
     CFLAGS = "$(CFLAGS)",
   },

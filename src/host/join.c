@@ -207,6 +207,8 @@ static bool send_unsent(struct nq_loop *loop)
 
 void nq_loop_leave(struct nq_loop *loop)
 {
+	/* What comes from here on waits for the next run: the queues stay bound. */
+	bool stored = ((const struct nq_memory *)loop->base)->stored;
 	int64_t budget = 0;
 	int got;
 
@@ -226,7 +228,7 @@ void nq_loop_leave(struct nq_loop *loop)
 		const struct nq_loop_queue *queue = &loop->queues[i];
 
 		budget += queue->settings.kernel.max_packets + NQ_SLOTS;
-		if (queue->settings.on_error == NQ_ACCEPT)
+		if (queue->settings.on_error == NQ_ACCEPT && !stored)
 			(void)nq_loop_limit(loop, queue, 0, true);
 	}
 	loop->leaving = true;
@@ -236,5 +238,8 @@ void nq_loop_leave(struct nq_loop *loop)
 	} while (got > 0 && budget > 0);
 	nq_keep_end(loop);
 	(void)nq_loop_finish(loop);
-	unbind_all(loop, loop->queue_count);
+	if (stored)
+		nq_keep_reset(loop);
+	else
+		unbind_all(loop, loop->queue_count);
 }

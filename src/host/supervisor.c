@@ -42,6 +42,14 @@ void nq_supervisor_shed(const struct nq_supervisor *supervisor)
 	if (supervisor->job->proc >= 0)
 		close(supervisor->job->proc);
 	sigprocmask(SIG_SETMASK, &supervisor->old_signals, NULL);
+	if (supervisor->job->memory_fd >= 0) {
+		int error = nq_memory_claim(supervisor->job->memory_fd);
+
+		if (error) {
+			nq_log(NQ_LOG_ERROR, "another worker is alive: %s", strerror(-error));
+			_exit(1);
+		}
+	}
 }
 
 /*
@@ -345,6 +353,7 @@ static int watch(struct nq_supervisor *supervisor)
 			nq_tryout_begin(supervisor);
 		replace_worker(supervisor);
 		stop_successor(supervisor);
+		nq_supervisor_tell(supervisor);
 	}
 	nq_tryout_end(supervisor);
 	nq_wishes_end(supervisor);

@@ -11,6 +11,7 @@
 
 #include "host/control.h"
 #include "host/memory.h"
+#include "host/notify.h"
 #include "host/settings.h"
 #include "host/text.h"
 
@@ -36,7 +37,9 @@ struct nq_supervision {
 	nq_worker_main *main;
 	void *context;
 	const char *script; /* path */
-	const char *name;   /* of the control socket (control.h); NULL: the usual one */
+	const struct nq_notify *notify;
+	int memory_fd;	  /* of the memory; -1: nobody else could ever have it */
+	const char *name; /* of the control socket (control.h); NULL: the usual one */
 	/* Of nq_supervision_listen. */
 	struct nq_control *control;
 	int proc;		    /* of nq_proc_open */

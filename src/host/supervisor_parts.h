@@ -1,7 +1,7 @@
 /*
  * supervisor_parts.h - what the files of the supervisor share: supervisor.c (workers and signals),
- * tryout.c (another script), wishes.c (what is asked for through the control socket) and backoff.c
- * (workers that die at once). Not for others.
+ * tryout.c (another script), wishes.c (what is asked for through the control socket), backoff.c
+ * (workers that die at once) and tell.c (what a service manager is told). Not for others.
  */
 #ifndef NQ_SUPERVISOR_PARTS_H
 #define NQ_SUPERVISOR_PARTS_H
@@ -23,6 +23,14 @@ struct nq_tryout {
 	struct nq_text script;
 };
 
+enum nq_told {
+	NQ_TOLD_NOTHING,
+	NQ_TOLD_READY,
+	NQ_TOLD_RELOADING,
+	NQ_TOLD_CRASHING,
+	NQ_TOLD_STOPPING,
+};
+
 struct nq_supervisor {
 	const struct nq_supervision *job;
 	struct nq_memory *memory;
@@ -42,10 +50,12 @@ struct nq_supervisor {
 	uint64_t started_packets; /* received before the worker started */
 	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
 	int pause_ms;
-	unsigned deaths; /* at once, one after another */
-	pid_t stand_in;	 /* while there is no worker; 0: none */
-	int stand_in_fd; /* it leaves when that is closed; -1: it is */
-	bool drained;	 /* by it */
+	enum nq_told told;	     /* to the service manager */
+	uint32_t manager_generation; /* of the script that was tried last, told to it */
+	unsigned deaths;	     /* at once, one after another */
+	pid_t stand_in;		     /* while there is no worker; 0: none */
+	int stand_in_fd;	     /* it leaves when that is closed; -1: it is */
+	bool drained;		     /* by it */
 	bool stopping;
 	bool draining;	     /* by one more worker, as the last was ended by its watchdog */
 	bool hurried;	     /* asked twice: nobody drains */
@@ -60,7 +70,8 @@ static inline int64_t nq_supervisor_now(void)
 	return nq_clock_now() / 1000000;
 }
 
-/* In a process that was forked: nothing of the supervisor's signals and sockets is left. */
+/* In a process that was forked: nothing of the supervisor's signals and sockets is left, and the
+ * memory is its own to write. */
 void nq_supervisor_shed(const struct nq_supervisor *supervisor);
 
 /* --- backoff.c --- */
@@ -79,6 +90,11 @@ void nq_backoff_ask_to_stop(struct nq_supervisor *supervisor);
 
 /* Told to stop while there is no worker: true with the exit status when nothing is left to do. */
 bool nq_backoff_drain(struct nq_supervisor *supervisor, int *result);
+
+/* --- tell.c --- */
+
+/* What has changed since the last time. */
+void nq_supervisor_tell(struct nq_supervisor *supervisor);
 
 /* Lets the worker drain and leave, for the reason that is logged. */
 void nq_supervisor_stop(struct nq_supervisor *supervisor, const char *why);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "host/control.h"
+#include "host/store.h"
 #include "host/supervisor.h"
 #include "host/worker.h"
 #include "lua/args.h"
@@ -425,6 +426,8 @@ struct resources {
 	unsigned count;
 	struct nq_raw raw;
 	int proc;
+	struct nq_notify notify; /* the command's */
+	int memory_fd;		 /* -1: the memory is no file */
 };
 
 static void release(struct resources *resources)
@@ -436,31 +439,58 @@ static void release(struct resources *resources)
 	if (resources->proc >= 0)
 		close(resources->proc);
 	nq_memory_free(resources->memory);
+	if (resources->memory_fd >= 0)
+		close(resources->memory_fd);
+	nq_notify_close(&resources->notify);
 }
 
-static int acquire(struct plan *plan, struct resources *resources, struct nq_failure *failure)
+static int open_sockets(const struct plan *plan, struct resources *resources,
+			struct nq_failure *failure)
 {
-	*resources = (struct resources){
-		.memory = nq_memory_new(plan->threads, plan->queues, plan->queue_count, NULL)};
+	while (resources->count < plan->threads) {
+		int fd = nq_socket_open();
+
+		if (fd < 0)
+			return nq_fail_socket(failure, -fd);
+		resources->sockets[resources->count++] = fd;
+	}
+	return 0;
+}
+
+/* With `manager`: what a service manager keeps of an earlier run, or what it is to keep. */
+static int acquire(struct plan *plan, bool manager, struct resources *resources,
+		   struct nq_failure *failure)
+{
+	int error = 0;
+
+	*resources = (struct resources){.notify = {.fd = -1}, .memory_fd = -1};
 	/* Without them the queues run, and who wants to send is told why it cannot. */
 	nq_raw_open(&resources->raw);
 	plan->raw = &resources->raw;
 	resources->proc = plan->proc = nq_proc_open();
 	resources->sockets = calloc(plan->threads, sizeof(int));
-	if (!resources->memory || !resources->sockets) {
+	if (manager)
+		nq_notify_open(&resources->notify);
+	if (manager && resources->sockets &&
+	    nq_store_take(&resources->notify, plan->threads, plan->queues, plan->queue_count,
+			  &resources->memory, &resources->memory_fd, resources->sockets)) {
+		resources->count = plan->threads;
+		return 0;
+	}
+	if (resources->sockets)
+		resources->memory =
+			nq_memory_new(plan->threads, plan->queues, plan->queue_count,
+				      resources->notify.store ? &resources->memory_fd : NULL);
+	if (!resources->memory)
+		error = nq_fail(failure, 1, ENOMEM, "not enough memory");
+	if (!error)
+		error = open_sockets(plan, resources, failure);
+	if (!error)
+		nq_store_keep(&resources->notify, resources->memory, resources->memory_fd,
+			      resources->sockets);
+	else
 		release(resources);
-		return nq_fail(failure, 1, ENOMEM, "not enough memory");
-	}
-	while (resources->count < plan->threads) {
-		int fd = nq_socket_open();
-
-		if (fd < 0) {
-			release(resources);
-			return nq_fail_socket(failure, -fd);
-		}
-		resources->sockets[resources->count++] = fd;
-	}
-	return 0;
+	return error;
 }
 
 /* Asked in the host's thread. The hook stays: it raises when nfqueue.run returns. */
@@ -493,7 +523,7 @@ int nq_run(lua_State *L)
 	struct plan *plan = read_plan(L);
 	struct nq_failure failure = {.status = 0};
 	struct resources resources;
-	int error = acquire(plan, &resources, &failure);
+	int error = acquire(plan, false, &resources, &failure);
 
 	if (error)
 		return nq_push_failure(L, failure.error, failure.message);
@@ -544,13 +574,15 @@ int nq_run_supervised(lua_State *L)
 	struct resources resources;
 	int status;
 
-	if (acquire(plan, &resources, &failure) != 0) {
+	if (acquire(plan, true, &resources, &failure) != 0) {
 		nq_log(NQ_LOG_ERROR, "%s", failure.message);
 		lua_pushinteger(L, failure.status);
 		return 1;
 	}
 	supervision.memory = resources.memory;
 	supervision.sockets = resources.sockets;
+	supervision.notify = &resources.notify;
+	supervision.memory_fd = resources.memory_fd;
 	if (nq_supervision_listen(&supervision, &failure) == 0 &&
 	    nq_run_privilege_drop(&plan->privilege, &resources.raw, &failure) == 0) {
 		status = nq_supervise(&supervision);
