@@ -8,7 +8,7 @@ if net.no_queue_list() then
 end
 
 local MANAGER = net.build .. "/support/manager"
-local NEWER = net.build .. "/support/bin/nfqueue"
+local NEWER = net.build .. "/bin/nfqueue-newer"
 local PORT = 4600
 local boxes, command
 
