@@ -71,6 +71,13 @@ local function begin_loop(run)
   run:await("CRASH LOOP")
 end
 
+-- The stand-in's pid, which stays for more than a second.
+local function begin_long_pause(run)
+  begin_loop(run)
+  run:await("the next starts in 1.6 s")
+  return run:worker()
+end
+
 local function end_loop(run)
   local ready = run:count("ready:")
   os.remove(flag)
@@ -140,8 +147,7 @@ describe("in a crash loop", function()
 
   it("a second signal leaves at once", function()
     local run = start("--on-error accept")
-    begin_loop(run)
-    net.pause(run:worker()) -- the stand-in, which would have left
+    net.pause(begin_long_pause(run)) -- it would have left
     run:signal("TERM")
     run:await("draining the queues")
     run:signal("INT")
@@ -151,8 +157,7 @@ describe("in a crash loop", function()
 
   it("packets wait for the next worker when the stand-in dies, too", function()
     local run = start("--on-error drop")
-    begin_loop(run)
-    kill_worker(run)
+    net.must("kill -KILL " .. begin_long_pause(run))
     run:await("the stand-in was killed by signal 9 (Killed): packets wait")
     boxes[1]:send("waits")
     os.remove(flag)

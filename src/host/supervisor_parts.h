@@ -50,7 +50,7 @@ struct nq_supervisor {
 	uint64_t started_packets; /* received before the worker started */
 	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
 	int pause_ms;
-	enum nq_told told;	     /* to the service manager */
+	enum nq_told manager_told;   /* to the service manager */
 	uint32_t manager_generation; /* of the script that was tried last, told to it */
 	unsigned deaths;	     /* at once, one after another */
 	pid_t stand_in;		     /* while there is no worker; 0: none */
