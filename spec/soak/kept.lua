@@ -12,6 +12,7 @@ local MEAN_GROWTH = 1024 -- from the mean of the second fifth to that of the las
 
 -- What becomes of a packet follows from its port: PORT and up, in this order.
 local KINDS = { "held", "expired", "delayed", "flows", "rejected", "sent" }
+local ROUND = 0.2 -- seconds: with a steady pace as many packets wait at any time
 local EACH = { held = 100, expired = 50, delayed = 100, flows = 600, rejected = 40, sent = 40 } -- packets of a round
 
 local SCRIPT = ([[
@@ -179,16 +180,19 @@ return function(soak)
   local pid = run:worker()
   local samples, shown, round = {}, socket.gettime(), 0
   local opened = descriptors(pid)
-  local deadline = shown + seconds
+  local deadline, next_round, waited = shown + seconds, shown, 0
   while socket.gettime() < deadline do
     send_round(round)
     round = round + 1
     samples[round] = resident(pid)
+    waited = math.max(waited, net.queue(QUEUE).waiting)
     if socket.gettime() >= shown + 10 then
       shown = socket.gettime()
       soak.say("%4.0f s left: %d KB resident", deadline - shown, samples[round])
     end
-    socket.sleep(0.05)
+    -- Rounds that came late are not made up for: more would wait than before.
+    next_round = math.max(next_round + ROUND, socket.gettime())
+    socket.sleep(next_round - socket.gettime())
   end
   soak.equal(pid, run:worker(), "the worker")
   soak.equal(opened, descriptors(pid), "open descriptors")
@@ -202,12 +206,13 @@ return function(soak)
     counts[name] = math.tointeger(tonumber(value)) or tonumber(value)
   end
   soak.figure("rounds", round, ("in %d s"):format(seconds))
+  soak.figure("waiting, most", waited, "packets")
   for _, name in ipairs({ "packets", "settled", "expired", "delayed", "rejected", "injected", "finished", "timers",
     "fired", "undecided", "errors", "refused", "lost" }) do
     soak.figure(name, counts[name] or 0)
   end
   for _, name in ipairs({ "settled", "expired", "delayed", "rejected", "injected", "finished", "timers", "fired" }) do
-    soak.check(counts[name] >= 3 * seconds, "only %d %s", counts[name], name)
+    soak.check(counts[name] >= seconds, "only %d %s", counts[name], name)
   end
   soak.equal(0, counts.errors, "errors of the handler")
   local fifth = #samples // 5
