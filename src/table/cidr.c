@@ -68,6 +68,13 @@ static size_t count_wide(const struct nq_cidr_start *starts, size_t count,
 	return (size_t)(base - starts) + (count && is_not_above(base, address));
 }
 
+/* All of it is waited for at once; a search waits for one line after the other. */
+static void fetch(const uint8_t *bytes, size_t size)
+{
+	for (size_t i = 0; i < size; i += 64)
+		__builtin_prefetch(bytes + i);
+}
+
 /* The same for `left` starts or as many as there are in a run. */
 static size_t count_run(const struct nq_cidr *cidr, const uint8_t *starts, size_t left,
 			const struct nq_address *address)
@@ -109,9 +116,11 @@ static uint32_t find_ip6(const struct nq_cidr *cidr, const struct nq_address *ad
 	if (!cidr->ip6.count)
 		return 0;
 	for (unsigned level = cidr->ip6.level_count; level-- > 0;) {
-		size_t count = count_run(cidr, cidr->ip6.levels[level] + at * size,
-					 cidr->ip6.sizes[level] - at, address);
+		const uint8_t *run = cidr->ip6.levels[level] + at * size;
+		size_t count;
 
+		fetch(run, NQ_CIDR_FANOUT * size);
+		count = count_run(cidr, run, cidr->ip6.sizes[level] - at, address);
 		/* Only the very first start can be above: what leads to a run is its first. */
 		if (at + count == 0)
 			return 0;
@@ -120,9 +129,7 @@ static uint32_t find_ip6(const struct nq_cidr *cidr, const struct nq_address *ad
 			at *= NQ_CIDR_FANOUT;
 	}
 	block = cidr->ip6.blocks + at * cidr->ip6.stride;
-	/* All of it is waited for at once. */
-	for (size_t i = 0; i < cidr->ip6.stride; i += 64)
-		__builtin_prefetch(block + i);
+	fetch(block, cidr->ip6.stride);
 	at = count_run(cidr, block, cidr->ip6.count - at * NQ_CIDR_FANOUT, address) - 1;
 	return nq_cidr_get_number(cidr, block + NQ_CIDR_FANOUT * size, at);
 }

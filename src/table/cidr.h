@@ -12,7 +12,7 @@
  * sorted by their first address: at most twice as many as prefixes. A search is one for the last
  * range that does not begin behind the address; it takes the same few steps for every set of a
  * size, whatever the prefixes look like. IPv4 begins with a table of the upper 16 bits, IPv6 with a
- * tree of every 16th address.
+ * tree of every 64th address.
  */
 #ifndef NQ_TABLE_CIDR_H
 #define NQ_TABLE_CIDR_H
