@@ -2,6 +2,7 @@
  * What keeps packets: the heap of timers and the blocks of copies, each against a model of its own.
  */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "host/arena.h"
 #include "host/timer.h"
@@ -13,6 +14,8 @@ enum {
 	BLOCK_ROUNDS = 200,
 	BLOCKS = 400,
 	REGION = NQ_ARENA_LEAST << 9,
+	SPREAD_SMALL = 200,
+	SPREAD_LARGE = 50,
 };
 
 /* --- Timers --- */
@@ -220,8 +223,48 @@ out:
 	free(region);
 }
 
+/*
+ * Blocks that come and go in any order stay together, small ones low and large ones high, however
+ * long it lasts: what has ever been touched is no more than some times what was ever in use.
+ */
+static void test_spread(struct run *run, uint64_t percent)
+{
+	static const size_t size = (size_t)256 << 20;
+	uint8_t *blocks[SPREAD_SMALL + SPREAD_LARGE] = {NULL};
+	uint8_t *region =
+		mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t low_end = 0, high_begin = size;
+	struct nq_arena arena;
+
+	begin(run, "blocks that come and go");
+	if (!CHECK(run, region != MAP_FAILED && nq_arena_init(&arena, region, size) == 0))
+		return;
+	for (uint64_t i = 0; i < 50000 * percent; i++) {
+		uint32_t which = below(run, COUNT(blocks));
+		size_t at;
+
+		if (blocks[which]) {
+			nq_arena_give(&arena, blocks[which]);
+			blocks[which] = NULL;
+			continue;
+		}
+		blocks[which] =
+			nq_arena_take(&arena, which < SPREAD_SMALL ? 1 + below(run, 2048) : 65531);
+		at = (size_t)(blocks[which] - region);
+		if (which < SPREAD_SMALL && at > low_end)
+			low_end = at;
+		if (which >= SPREAD_SMALL && at < high_begin)
+			high_begin = at;
+	}
+	CHECK(run, low_end < 2 * SPREAD_SMALL * (size_t)2048);
+	CHECK(run, size - high_begin <= SPREAD_LARGE * (size_t)65536);
+	nq_arena_fini(&arena);
+	munmap(region, size);
+}
+
 void hostile_test_keeping(struct run *run, uint64_t percent)
 {
 	test_timers(run, percent);
 	test_blocks(run, percent);
+	test_spread(run, percent);
 }
