@@ -47,7 +47,7 @@ void nq_domain_free(struct nq_domains *domains); /* NULL: does nothing */
 /* The same for contents of the same names; not 0. */
 uint64_t nq_domain_fingerprint(const struct nq_domains *domains);
 
-/* Different names; "*.example.com" is another one than "example.com". */
+/* Different names: "*.example.com" beside "example.com" is none. */
 size_t nq_domain_count(const struct nq_domains *domains);
 
 /* Any bytes: what cannot be a name is in no set. */
