@@ -182,12 +182,12 @@ local ESCAPES = {
   { "return nfqueue.run({ script = '/tmp/x', queues = 1 })", not_available("run") },
   { "return nfqueue.pcap.open('/etc/passwd')", not_available("pcap.open") },
   { "return nfqueue.pcap.create('/tmp/x')", not_available("pcap.create") },
-  { "return require('nfqueue.core').execute({ 'id' })", not_available("core.execute") },
-  { "return require('nfqueue.core').setenv('PATH', '')", not_available("core.setenv") },
-  { "return require('nfqueue.core').supervise({})", not_available("core.supervise") },
-  { "return require('nfqueue.core').enter_namespace()", not_available("core.enter_namespace") },
+  { "return require('nfqueue.core').execute({ 'id' })", not_available("execute") },
+  { "return require('nfqueue.core').setenv('PATH', '')", not_available("setenv") },
+  { "return require('nfqueue.core').supervise({})", not_available("supervise") },
+  { "return require('nfqueue.core').enter_namespace()", not_available("enter_namespace") },
   { "return require('nfqueue.core').wrap(print, 'x')", not_available("wrap") },
-  { "return require('nfqueue.core').tables_clock()", not_available("core.tables_clock") },
+  { "return require('nfqueue.core').tables_clock()", not_available("tables_clock") },
   { "return queue:start()", "raised queue 0 belongs to nfqueue.run", "packet" },
   { "return queue:open()", "raised queue 0 belongs to nfqueue.run", "packet" },
   { "return nfqueue.cidrset({ '10.0.0.0/8' }):load('/etc/passwd')",
@@ -274,6 +274,35 @@ describe("in the sandbox", function()
       assert.matches("^" .. expected .. "$", outcome(code, where))
     end)
   end
+
+  it("nfqueue.core has nothing but what is known to stay inside", function()
+    local known = {}
+    for name in ([[packet build rewrite flows filter shared bucket cidrset domainset after every now send stop log cores
+      counter gauge config_keys]]):gmatch("%g+") do
+      known[name] = true
+    end
+    local names = {}
+    for name, value in pairs(require("nfqueue.core")) do
+      if type(value) == "function" and not known[name] then
+        names[#names + 1] = name
+      end
+    end
+    assert.is_true(#names > 10)
+    local output = run(([[
+      local core = require("nfqueue.core")
+      for name in (%q):gmatch("%%g+") do print((select(2, pcall(core[name])))) end
+      for name, value in pairs(core) do if type(value) == "table" then print(name) end end]])
+      :format(table.concat(names, " ")))
+    local lines = {}
+    for line in output:gmatch("[^\n]+") do
+      lines[#lines + 1] = line
+    end
+    for i, name in ipairs(names) do
+      assert.are.equal(("nfqueue.%s is not available in the sandbox"):format(name), lines[i])
+    end
+    assert.are.equal(#names + 1, #lines)
+    assert.are.equal("pcap", lines[#lines])
+  end)
 
   for _, case in ipairs(HOSTILE_ERRORS) do
     it("errors that act are harmless: " .. case[1]:sub(1, 80), function()

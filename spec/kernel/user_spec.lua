@@ -108,6 +108,23 @@ describe("run --user", function()
     assert.are.same({ "one", "two" }, box:await("two"))
   end)
 
+  it("is reloaded, asked and stopped by root, as any", function()
+    local runtime = net.must("mktemp -d")
+    finally(function() net.must("rm -rf " .. runtime) end)
+    local function ask(words)
+      return net.must(("env NFQUEUE_RUNTIME_DIR=%s %s %s"):format(runtime, net.command, words))
+    end
+    local process = net.start(("env NFQUEUE_RUNTIME_DIR=%s %s run %s -q 5 --user %s")
+      :format(runtime, net.command, script(JUDGE), NAME))
+    process:await("ready:")
+    ask("reload")
+    process:await("info: reloaded")
+    assert_dropped(process:worker())
+    assert.matches("reloads +1\n", ask("stats"))
+    ask("stop")
+    assert.equal(0, process:join())
+  end)
+
   it("sends, answers and counts through what was opened before", function()
     local process = run([[
       local nfqueue = require("nfqueue")

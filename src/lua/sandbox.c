@@ -291,12 +291,27 @@ static void refuse_all(lua_State *L, const char *prefix, const char *const *name
 	}
 }
 
-/* Pushes nfqueue.core as scripts get it; that of the state itself stays as it is. */
+static bool is_allowed(const char *name)
+{
+	static const char *const names[] = {
+		"packet",  "build",	"rewrite", "flows", "filter",	   "shared", "bucket",
+		"cidrset", "domainset", "after",   "every", "now",	   "send",   "stop",
+		"log",	   "cores",	"counter", "gauge", "config_keys",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Pushes nfqueue.core as scripts get it: what is not known to stay within the state is refused.
+ * That of the state itself stays as it is.
+ */
 static void push_core(lua_State *L)
 {
-	static const char *const calls[] = {"new", "start", "load", "run", "wrap", NULL};
-	static const char *const internal[] = {"supervise", "enclose", "enter_namespace", "execute",
-					       "setenv",    "geteuid", "tables_clock",	  NULL};
 	static const char *const files[] = {"open", "create", NULL};
 
 	lua_newtable(L);
@@ -305,13 +320,20 @@ static void push_core(lua_State *L)
 	lua_remove(L, -2);
 	lua_pushnil(L);
 	while (lua_next(L, -2)) {
-		lua_pushvalue(L, -2);
-		lua_insert(L, -2);
-		lua_settable(L, -5);
+		/* -4 scripts' core, -3 the state's, -2 name, -1 value */
+		const char *name = lua_tostring(L, -2);
+
+		if (lua_isfunction(L, -1) && !is_allowed(name)) {
+			lua_pop(L, 1);
+			lua_pushfstring(L, "nfqueue.%s", name);
+			lua_pushcclosure(L, refuse, 1);
+		} else if (lua_istable(L, -1)) {
+			lua_pop(L, 1);
+			lua_pushnil(L);
+		}
+		lua_setfield(L, -4, name);
 	}
 	lua_pop(L, 1);
-	refuse_all(L, "nfqueue.", calls);
-	refuse_all(L, "nfqueue.core.", internal);
 	lua_newtable(L);
 	refuse_all(L, "nfqueue.pcap.", files);
 	lua_setfield(L, -2, "pcap");
