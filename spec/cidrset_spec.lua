@@ -97,6 +97,14 @@ describe("an address set", function()
     end
   end)
 
+  it("keeps apart numbers that are equal and not the same", function()
+    local set = nfqueue.cidrset({ ["10.0.0.0/8"] = 0.5, ["11.0.0.0/8"] = 0.5, ["12.0.0.0/8"] = 0.0,
+      ["13.0.0.0/8"] = -0.0, ["14.0.0.0/8"] = 0 })
+    assert.same({ 0.5, 0.5 }, { set:find("10.0.0.1"), set:find("11.0.0.1") })
+    assert.same({ math.huge, -math.huge }, { 1 / set:find("12.0.0.1"), 1 / set:find("13.0.0.1") })
+    assert.equal("integer", math.type(set:find("14.0.0.1")))
+  end)
+
   -- Against a search through all prefixes, bit by bit.
   describe("finds the same as a look at every prefix", function()
     local random = math.random

@@ -26,6 +26,7 @@ describe("nfqueue.load", function()
     for _, text in ipairs({
       "return function(pkt) pkt:accept() end", "return { packet = function(pkt) pkt:accept() end }",
       "#!/usr/bin/env lua5.4\nreturn function(pkt) pkt:accept() end",
+      "\xef\xbb\xbf#!/usr/bin/env lua5.4\nreturn function(pkt) pkt:accept() end",
     }) do
       local handler = load(text)
       assert.are.equal("handler", tostring(handler))

@@ -219,3 +219,22 @@ describe("an option of", function()
     assert.is_nil(pkt.verdict)
   end)
 end)
+
+describe("the connection of a packet", function()
+  it("is what its meta table says", function()
+    local ct = { id = 5, state = "established", orig = { src = "192.0.2.1" } }
+    local pkt = nfqueue.packet(UDP, { ct = ct })
+    assert.are.equal(ct, pkt.ct)
+    assert.are.equal("192.0.2.1", pkt.ct.orig.src)
+  end)
+
+  it("is nil where nothing is said of it", function()
+    assert.is_nil(nfqueue.packet(UDP).ct)
+    assert.is_nil(nfqueue.packet(UDP, { mark = 1 }).ct)
+  end)
+
+  it("is a table", function()
+    assert.are.equal("bad argument 'ct' to 'packet' (table expected, got 5)",
+      message(nfqueue.packet, UDP, { ct = 5 }))
+  end)
+end)
