@@ -275,6 +275,18 @@ describe("in the sandbox", function()
     end)
   end
 
+  it("there are no globals but these", function()
+    assert.are.equal("_G _VERSION assert collectgarbage coroutine error getmetatable ipairs load math next os pairs "
+      .. "pcall print rawequal rawget rawlen rawset require select setmetatable string table tonumber tostring type "
+      .. "utf8 warn xpcall\nclock date difftime time\n", run([[
+      for _, list in ipairs({ _G, os }) do
+        local names = {}
+        for name in pairs(list) do names[#names + 1] = name end
+        table.sort(names)
+        print(table.concat(names, " "))
+      end]]))
+  end)
+
   it("nfqueue.core has nothing but what is known to stay inside", function()
     local known = {}
     for name in ([[packet build rewrite flows filter shared bucket cidrset domainset after every now send stop log cores

@@ -386,10 +386,26 @@ static void set_os(lua_State *L)
 	lua_setglobal(L, LUA_OSLIBNAME);
 }
 
+static bool is_kept(const char *name)
+{
+	static const char *const names[] = {
+		LUA_GNAME,	"_VERSION",	 "assert",	   "error",	  "getmetatable",
+		"ipairs",	"next",		 "pairs",	   "pcall",	  "print",
+		"rawequal",	"rawget",	 "rawlen",	   "rawset",	  "select",
+		"tonumber",	"tostring",	 "type",	   "warn",	  "setmetatable",
+		"load",		"xpcall",	 "collectgarbage", LUA_COLIBNAME, LUA_TABLIBNAME,
+		LUA_STRLIBNAME, LUA_MATHLIBNAME, LUA_UTF8LIBNAME,  LUA_OSLIBNAME,
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void set_base(lua_State *L)
 {
-	static const char *const gone[] = {LUA_IOLIBNAME, LUA_DBLIBNAME, LUA_LOADLIBNAME, "dofile",
-					   "loadfile"};
 	static const luaL_Reg bounded[] = {
 		{"setmetatable", sandbox_setmetatable},
 		{"collectgarbage", sandbox_collectgarbage},
@@ -399,9 +415,15 @@ static void set_base(lua_State *L)
 	};
 
 	lua_pushglobaltable(L);
-	for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
+	lua_pushnil(L);
+	while (lua_next(L, -2)) {
+		lua_pop(L, 1);
+		if (lua_type(L, -1) == LUA_TSTRING && is_kept(lua_tostring(L, -1)))
+			continue;
+		/* An entry may be cleared on the way. */
+		lua_pushvalue(L, -1);
 		lua_pushnil(L);
-		lua_setfield(L, -2, gone[i]);
+		lua_settable(L, -4);
 	}
 	nq_sandbox_wrap(L, bounded);
 	lua_pop(L, 1);
