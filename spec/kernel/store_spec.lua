@@ -254,6 +254,34 @@ describe("with a descriptor store", function()
     end)
   end
 
+  for _, case in ipairs({
+    { "another magic number", 0, "I4", 7, "that memory is not nfqueue's" },
+    { "another version of the layout", 4, "I4", 99, "its memory has the layout of another version" },
+    { "another size", 8, "I8", 4096, "its memory has another layout" },
+  }) do
+    it("a memory that is not as this version makes it is not taken: " .. case[1], function()
+      local manager = start()
+      local main, worker = freeze(manager)
+      local folder = ("/proc/%d/fd/"):format(manager.pid)
+      local number = net.must("ls -l " .. folder):match("(%d+) %-> /memfd:nfqueue")
+      local file = assert(io.open(folder .. number, "r+b"))
+      file:seek("set", case[2])
+      file:write((case[3]):pack(case[4]))
+      file:close()
+      -- It cannot be made shorter under those who use it.
+      assert.is_false(select(2, net.sh("truncate -s 4096 " .. folder .. number)))
+      boxes[1]:send("lost")
+      kill_all(manager, main, worker)
+      assert.matches("cannot be taken over: " .. case[5] .. "; beginning anew, and what waits in them is dropped",
+        manager:output(), 1, true)
+      boxes[1]:send("after")
+      assert.same({ "after" }, boxes[1]:await("after"))
+      -- What the manager keeps from here on is the new one.
+      kill_all(manager, main_pid(manager), worker_pid(manager))
+      assert.matches("taking the queues over from the service's last run", manager:output(), 1, true)
+    end)
+  end
+
   it("too small a store is said, and the service runs without", function()
     local manager = start(nil, 2)
     assert.matches("keeps 2 descriptors, but 3 are to be kept: a restart loses what waits (FileDescriptorStoreMax=)",

@@ -29,4 +29,9 @@ return function(soak)
     soak.figure(name .. "gap, most", result.gaps[#result.gaps], "ms")
     death.check(result)
   end
+  local rounds = soak.count(40, 4)
+  soak.say("%d deaths while idle", rounds)
+  local times = death.measure_idle(rounds)
+  soak.figure("idle: median", times[#times // 2 + 1], "ms from a packet that its worker dies with to its arrival")
+  soak.figure("idle: most", times[#times], "ms (promised: 100)")
 end

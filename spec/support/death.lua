@@ -247,6 +247,116 @@ function death.run(options)
   return result
 end
 
+--- A worker dies with the only packet, and no other follows: how long each of so many is on its way, in ms, sorted.
+-- Of half of them the message dies too, so that nothing but the kernel's numbering tells of them.
+function death.measure_idle(count)
+  local socket = require("socket")
+  local box = net.udp(PORT)
+  net.must(("iptables -w -A OUTPUT -p udp --dport %d -j NFQUEUE --queue-num %d"):format(PORT, FIRST_QUEUE))
+  local run = net.run(("%s -q %d --on-error accept"):format(net.file("return function(pkt) pkt:accept() end"),
+    FIRST_QUEUE), net.build .. "/support/dying.so")
+  local times = {}
+  for number = 1, count do
+    socket.sleep(1.1) -- a worker that lives for less is one that dies at once
+    local text = number % 2 == 0 and "die lost" or "die received"
+    local start = socket.gettime()
+    box:send(text)
+    socket.select({ box.socket }, nil, 10)
+    times[number] = (socket.gettime() - start) * 1000
+    assert(#box:all() == number)
+    net.wait_for("the next worker", function()
+      return run:count("ready:") == number + 1
+    end)
+  end
+  run:signal("TERM")
+  run:join()
+  box:close()
+  net.flush_rules()
+  table.sort(times)
+  return times
+end
+
+-- What the file of support/arrivals tells: marks by number, and how many came more than once.
+local function read_arrivals(path)
+  local marks, twice = {}, 0
+  for line in io.lines(path) do
+    local number, mark = line:match("(%d+) (%d+)")
+    number = math.tointeger(tonumber(number))
+    twice = twice + (marks[number] and 1 or 0)
+    marks[number] = tonumber(mark)
+  end
+  return marks, twice
+end
+
+--- Send numbered packets through a service that is killed and restarted meanwhile (spec/support/manager.c).
+-- options: queues, threads, ends, steps. on_error is accept. Returns what became of it.
+function death.run_managed(options)
+  local luv = require("luv")
+  local total, steps = 0, {}
+  for i, step in ipairs(options.steps) do
+    total = total + step[1]
+    steps[i] = ("%d@%d"):format(step[1], step[2])
+  end
+  local last = FIRST_QUEUE + options.queues - 1
+  net.must(("iptables -w -A OUTPUT -p udp --dport %d -j NFQUEUE %s"):format(PORT, options.queues == 1
+    and "--queue-num " .. FIRST_QUEUE or ("--queue-balance %d:%d"):format(FIRST_QUEUE, last)))
+  local script, command, arrived = net.file(SCRIPT), net.file(), net.file()
+  local function set_command(number)
+    write(command, ("exec %s/bin/nfqueue%s run %s -q %d-%d --threads %d --on-error accept --max-packets 65536 "
+      .. "--buffer-size %d\n"):format(net.build, number % 2 == 0 and "" or "-newer", script, FIRST_QUEUE, last,
+      options.threads, 64 << 20))
+  end
+  set_command(0)
+  local manager = net.start(("%s/support/manager 16 %s"):format(net.build, command))
+  manager:await("READY=1")
+  local packets = net.start(("%s/support/arrivals %d %d %s %s"):format(net.build, PORT, ADDRESSES, arrived,
+    table.concat(steps, " ")))
+  for number = 1, options.ends do
+    local threshold = total * number // (options.ends + 1)
+    net.wait_for("packet " .. threshold, function()
+      return sum_up(options.queues, "id_sequence") >= threshold
+    end, 120)
+    local output = manager:output()
+    local ready = select(2, output:gsub("READY=1", ""))
+    local pid = math.tointeger(tonumber(output:match(".*started (%d+)\n")))
+    set_command(number)
+    if number % 3 == 0 then
+      manager:signal("USR1") -- a restart that is asked for
+    else
+      luv.kill(pid, "sigkill")
+    end
+    net.wait_for("the next run", function()
+      return manager:count("READY=1") > ready
+    end, 30)
+  end
+  net.wait_for("all to be sent", function()
+    return count_sent(packets)
+  end, 120)
+  net.wait_for("empty queues", function()
+    return sum_up(options.queues, "waiting") == 0
+  end)
+  local result = { ends = options.ends, sent = total, missing = 0, other = 0, output = manager:output(),
+    kernel_dropped = sum_up(options.queues, "queue_dropped") + sum_up(options.queues, "user_dropped") }
+  packets:signal("TERM")
+  packets:join()
+  manager:signal("TERM")
+  manager:join()
+  net.flush_rules()
+  local marks
+  marks, result.twice = read_arrivals(arrived)
+  for number = 0, total - 1 do
+    local mark = marks[number]
+    if number % 10 == 3 then
+      result.other = result.other + (mark and 1 or 0)
+    elseif not mark then
+      result.missing = result.missing + 1
+    elseif mark ~= 1 + number % 997 then
+      result.other = result.other + 1
+    end
+  end
+  return result
+end
+
 local function check(condition, message, ...)
   if not condition then
     error(message:format(...), 3)
