@@ -104,7 +104,7 @@ test: deps-test
 	@NFQUEUE_BUILD=$(BUILD) $(LUA) spec/run.lua $(SPECS)
 
 # Programs that specs use.
-support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants manager dying.so clockstep.so) \
+support: $(addprefix $(BUILD)/support/,relay numbered cast arrivals mutants manager dying.so failing.so clockstep.so) \
 	$(BUILD)/bin/nfqueue-newer $(BUILD)/threads $(BUILD)/hostile $(BUILD)/faults
 
 # The command as a later version: another file, which says so.

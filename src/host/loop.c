@@ -141,7 +141,7 @@ int nq_loop_flush(struct nq_loop *loop)
 		nq_batch_doubt(&loop->batch);
 	for (int try = 0; try < SEND_TRIES; try++) {
 		error = nq_batch_flush(&loop->batch);
-		if (error != -ENOBUFS && error != -ENOMEM && error != -EAGAIN)
+		if (error != -ENOBUFS && error != -ENOMEM && error != -EAGAIN && error != -EMSGSIZE)
 			break;
 		nanosleep(&pause, NULL);
 	}

@@ -58,6 +58,7 @@ static void *run_lane(void *argument)
 	struct nq_worker_lane *lane = &thread->lane;
 	struct nq_worker *worker = thread->worker;
 	bool loaded = false;
+	int error;
 
 	if (worker->ops->load(lane, &thread->failure) != 0) {
 		fail_thread(thread);
@@ -86,8 +87,7 @@ static void *run_lane(void *argument)
 	}
 	enter_phase(thread, NQ_JOINED);
 	for (;;) {
-		int error = nq_loop_run(lane->loop);
-
+		error = nq_loop_run(lane->loop);
 		if (error == -EINTR)
 			continue; /* a debugger, or a stop and continue: signals are blocked here */
 		if (error == NQ_LOOP_ASKED) {
@@ -101,7 +101,10 @@ static void *run_lane(void *argument)
 		}
 		break;
 	}
-	nq_loop_leave(lane->loop);
+	/* A successor, where there is one, takes the queues as they are: what is decided and could
+	 * not be sent, and what waits unread, would be dropped with the binding. */
+	if (!error || worker->job->interrupted)
+		nq_loop_leave(lane->loop);
 	nq_reload_leave(thread);
 out:
 	if (loaded)
