@@ -83,7 +83,7 @@ static int allow_paths(int ruleset, uint64_t rights, const char *const *paths, s
 int nq_landlock_make(const struct nq_landlock *allowed, const char **path)
 {
 	struct landlock_ruleset_attr attributes = {0};
-	uint64_t handled;
+	uint64_t handled = 0;
 	int error = find_handled(&handled);
 	int ruleset;
 
