@@ -34,6 +34,21 @@ describe("nfqueue.load", function()
     end
   end)
 
+  it("passes over a byte order mark and a first line for the shell, and counts lines as the file has them", function()
+    for _, front in ipairs({ "", "#!/usr/bin/env lua5.4\n", "\xEF\xBB\xBF", "\xEF\xBB\xBF# a comment\n" }) do
+      local path = unit.file(front .. "\n\nerror('here')")
+      local _, lines = front:gsub("\n", "")
+      local _, text = nfqueue.load(path)
+      assert.matches(("%s:%d: here"):format(path, 3 + lines), text, 1, true)
+    end
+    for _, only in ipairs({ "#", "#!/usr/bin/env lua5.4", "\xEF\xBB\xBF", "\xEF\xBB\xBF#" }) do
+      assert.matches("the script returns no handler", (select(2, nfqueue.load(unit.file(only)))))
+    end
+    for _, code in ipairs({ "\27Lua", "\xEF\xBB\xBF\27Lua", "# x\n\27Lua" }) do
+      assert.matches("does not compile", (select(2, nfqueue.load(unit.file(code)))))
+    end
+  end)
+
   it("gives the script its arguments as `...`, an empty table without any", function()
     load("tell(...) return print", { name = "value", color = { "red", "blue" } })
     load("tell(...) return print")

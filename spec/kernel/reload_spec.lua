@@ -371,6 +371,7 @@ local BAD = {
   { "is gone", nil, "cannot read script %s: No such file or directory" },
   { "is a folder", "folder", "cannot read script %s again: it is not a regular file" },
   { "is a pipe", "fifo", "cannot read script %s again: it is not a regular file" },
+  { "is too large", "large", "cannot read script %s: File too large" },
   { "does not compile", "return function(", "script %s does not compile: %s:1: " },
   { "is bytecode", "\27Lua", "script %s does not compile: attempt to load a binary chunk (mode is 't')" },
   { "fails while loading", "error('no')", "script %s failed while loading: %s:1: no" },
@@ -399,6 +400,8 @@ describe("a script that cannot take the other's place", function()
         net.must("mkdir " .. path)
       elseif text == "fifo" then
         net.must("mkfifo " .. path)
+      elseif text == "large" then
+        net.must("truncate -s 65M " .. path)
       elseif text then
         net.write(path, text)
       end
@@ -447,6 +450,27 @@ describe("a script that cannot take the other's place", function()
     assert.equal("one", ask_who())
     assert.equal(0, run:count("close one"))
     assert.same({ 2, 1 }, { run:count("open two"), run:count("close two 5") })
+    stop(run)
+  end)
+
+  it("does not come to an end: it is interrupted, or where it cannot be, its worker is another one after it", function()
+    net.queue_udp(PORT, 5, "")
+    local path = net.file(script("one"))
+    local run = net.run(path .. " -q 5 --time-limit 0.05") -- ten times as long for these
+    local worker = run:worker()
+    local done, message = run:reload(path,
+      script("two", nil, "self.open = function() while true do pcall(error) end end"))
+    assert.is_nil(done)
+    assert.matches("time limit of 0%.5 s exceeded", message)
+    assert.equal("one", ask_who())
+    assert.equal(worker, run:worker())
+    done, message = run:reload(path, script("two", nil,
+      "self.open = function() string.find(('a'):rep(3000), ('a-'):rep(60) .. 'b') end"))
+    assert.is_nil(done)
+    assert.equal(("the worker that loaded %s was ended: the script's open exceeded its time limit of 0.5 s and could "
+      .. "not be interrupted (queue 5)"):format(path), message)
+    assert.equal("one", ask_who())
+    assert.are_not.equal(worker, run:worker())
     stop(run)
   end)
 
