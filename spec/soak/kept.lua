@@ -7,8 +7,8 @@ local socket = require("socket")
 
 local PORT = 4400
 local QUEUE = 5
-local MOST_GROWTH = 4096 -- kilobytes from the most of the first fifth to the most of all: garbage comes in waves
-local MEAN_GROWTH = 1024 -- from the mean of the second fifth to that of the last
+local MOST_GROWTH = 2048 -- kilobytes from the most of the first fifth to the most of all: garbage comes in waves
+local MEAN_GROWTH = 512 -- from the mean of the second fifth to that of the last
 
 -- What becomes of a packet follows from its port: PORT and up, in this order.
 local KINDS = { "held", "expired", "delayed", "flows", "rejected", "sent" }
