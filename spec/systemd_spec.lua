@@ -25,7 +25,10 @@ describe("nfqueue@.service", function()
 
   it("runs the installed command, which tells when it is ready, with a descriptor store", function()
     assert.is_nil(unit:find("@BINDIR@", 1, true))
-    assert.matches("\nExecStart=/[^\n]*/nfqueue run %$ARGUMENTS\n", unit)
+    local command = unit:match("\nExecStart=(/[^\n]*/nfqueue) run %-%-name %%i %$ARGUMENTS\n")
+    assert.is_truthy(command)
+    -- It waits, and fails where the script in force stays.
+    assert.matches("\nExecReload=" .. command .. " reload --name %i\n", unit, 1, true)
     assert.matches("\nType=notify\n", unit, 1, true)
     assert.matches("\nRestart=on-failure\n", unit, 1, true)
     -- Older ones do not tell the service how many they keep.
