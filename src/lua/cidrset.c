@@ -17,13 +17,13 @@ static int push_found(lua_State *L, struct nq_sets_handle *handle, const struct 
 	struct nq_value value;
 	bool found;
 
-	found = nq_cidr_find(nq_set_pin(set, &handle->reader), address, &value);
+	found = nq_cidr_find(nq_set_pin(set, handle->reader), address, &value);
 	if (found && value.kind == NQ_VALUE_STRING) {
 		/* Pushing may unwind, which a pin must not see. */
 		memcpy(text, value.string.bytes, value.string.length);
 		value.string.bytes = text;
 	}
-	nq_set_unpin(&handle->reader);
+	nq_set_unpin(handle->reader);
 	if (found)
 		nq_tables_push_value(L, &value);
 	else

@@ -23,9 +23,9 @@ static int domainset_has(lua_State *L)
 	struct nq_set *set = nq_sets_set(handle);
 	size_t length;
 	const char *name = nq_arg_string(L, 2, "has", "name", &length);
-	bool has = nq_domain_has(nq_set_pin(set, &handle->reader), name, length);
+	bool has = nq_domain_has(nq_set_pin(set, handle->reader), name, length);
 
-	nq_set_unpin(&handle->reader);
+	nq_set_unpin(handle->reader);
 	lua_pushboolean(L, has);
 	return 1;
 }

@@ -16,7 +16,7 @@ static struct nq_flow *find_flow(lua_State *L, struct nq_lua_flows *flows)
 {
 	uint32_t number;
 
-	if (!flows->made)
+	if (!flows)
 		return NULL; /* at the end of a state, a finalizer may still hold the table */
 	lua_getiuservalue(L, lua_upvalueindex(1), AT_NUMBERS);
 	lua_pushvalue(L, 1);
@@ -28,7 +28,7 @@ static struct nq_flow *find_flow(lua_State *L, struct nq_lua_flows *flows)
 
 static int table_index(lua_State *L)
 {
-	struct nq_lua_flows *flows = lua_touserdata(L, lua_upvalueindex(1));
+	struct nq_lua_flows *flows = nq_flows_at(L, lua_upvalueindex(1));
 	const struct nq_flow *flow = is_verdict(L) ? find_flow(L, flows) : NULL;
 
 	if (flow && flow->verdict != NQ_UNDECIDED)
@@ -40,7 +40,7 @@ static int table_index(lua_State *L)
 
 static int table_newindex(lua_State *L)
 {
-	struct nq_lua_flows *flows = lua_touserdata(L, lua_upvalueindex(1));
+	struct nq_lua_flows *flows = nq_flows_at(L, lua_upvalueindex(1));
 	enum nq_verdict verdict = NQ_UNDECIDED;
 	struct nq_flow *flow;
 

@@ -1,6 +1,7 @@
 #include "lua/flows_parts.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "host/clock.h"
@@ -24,12 +25,12 @@ static const char metatable_key, objects_key;
 
 static struct nq_lua_flows *check_flows(lua_State *L, const char *method)
 {
-	struct nq_lua_flows *flows = nq_class_check(L, method, WHAT);
+	struct nq_lua_flows **object = nq_class_check(L, method, WHAT);
 
 	/* At the end of a state, a finalizer may still hold it. */
-	if (!flows->made)
+	if (!*object)
 		luaL_error(L, "flows is closed");
-	return flows;
+	return *object;
 }
 
 static void remember_gone(void *context, struct nq_entry *entry)
@@ -124,7 +125,7 @@ static int expire_some(lua_State *L)
 	const struct nq_watched *watched = &nq_state_get(L)->watch->watched;
 
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
-	if (lua_rawgetp(L, -1, flows) == LUA_TUSERDATA && flows->made)
+	if (lua_rawgetp(L, -1, flows) == LUA_TUSERDATA && nq_flows_at(L, -1))
 		expire(L, flows, lua_gettop(L), nq_lua_now(L), UINT32_MAX,
 		       watched->kind == NQ_CALL_TIMER);
 	return 0;
@@ -142,9 +143,9 @@ static int end_all(lua_State *L)
 	while (lua_next(L, 2))
 		lua_rawseti(L, 1, (lua_Integer)lua_rawlen(L, 1) + 1);
 	for (lua_Integer i = 1; lua_rawgeti(L, 1, i) == LUA_TUSERDATA; i++, lua_settop(L, 2)) {
-		struct nq_lua_flows *flows = lua_touserdata(L, 3);
+		struct nq_lua_flows *flows = nq_flows_at(L, 3);
 
-		if (flows->made && flows->owner == state->loaded)
+		if (flows && flows->owner == state->loaded)
 			expire(L, flows, 3, INT64_MAX, flows->flows.table.count, false);
 	}
 	return 0;
@@ -272,19 +273,32 @@ static int flows_tostring(lua_State *L)
 	return 1;
 }
 
-static int flows_gc(lua_State *L)
+/* NULL does nothing. */
+static void free_flows(struct nq_lua_flows *flows)
 {
-	struct nq_lua_flows *flows = nq_class_check(L, "gc", WHAT);
-
-	if (lua_getiuservalue(L, 1, AT_TIMER) == LUA_TUSERDATA)
-		nq_timer_stop(L, -1);
-	if (!flows->made)
-		return 0;
-	flows->made = false;
+	if (!flows)
+		return;
 	*flows->link = flows->next;
 	if (flows->next)
 		flows->next->link = flows->link;
 	nq_flows_fini(&flows->flows);
+	free(flows);
+}
+
+void nq_flows_free_all(struct nq_state *state)
+{
+	while (state->flows)
+		free_flows(state->flows);
+}
+
+static int flows_gc(lua_State *L)
+{
+	struct nq_lua_flows **object = nq_class_check(L, "gc", WHAT);
+
+	if (lua_getiuservalue(L, 1, AT_TIMER) == LUA_TUSERDATA)
+		nq_timer_stop(L, -1);
+	free_flows(*object);
+	*object = NULL;
 	return 0;
 }
 
@@ -350,6 +364,27 @@ static void read_options(lua_State *L, struct options *options)
 		nq_arg_error(L, -1, WHAT, "finish", "function");
 }
 
+/* One of the state's; NULL: no memory. */
+static struct nq_lua_flows *new_flows(struct nq_state *state, const struct options *options)
+{
+	struct nq_lua_flows *flows = calloc(1, sizeof(*flows));
+
+	if (!flows)
+		return NULL;
+	if (nq_flows_init(&flows->flows, options->max, options->timeout, remember_gone, flows) !=
+	    0) {
+		free(flows);
+		return NULL;
+	}
+	flows->owner = state->loaded;
+	flows->next = state->flows;
+	flows->link = &state->flows;
+	if (flows->next)
+		flows->next->link = &flows->next;
+	state->flows = flows;
+	return flows;
+}
+
 /* Has what is over end, though no packet comes. */
 static void start_timer(lua_State *L, struct nq_lua_flows *flows, int64_t timeout)
 {
@@ -381,14 +416,12 @@ of the same ends, or with the script; an error in it is logged)
 */
 int nq_flows_make(lua_State *L)
 {
-	struct nq_state *state = nq_state_get(L);
-	struct nq_lua_flows *flows;
+	struct nq_lua_flows **object;
 	struct options options;
-	int error;
 
 	read_options(L, &options);
 	lua_settop(L, 1);
-	flows = nq_class_push(L, &metatable_key, sizeof(*flows), AT_COUNT);
+	object = nq_class_push(L, &metatable_key, sizeof(*object), AT_COUNT);
 	lua_newtable(L);
 	lua_setiuservalue(L, 2, AT_TABLES);
 	lua_newtable(L);
@@ -405,20 +438,13 @@ int nq_flows_make(lua_State *L)
 	lua_setiuservalue(L, 2, AT_ENDED);
 	nq_flow_push_metatable(L, 2);
 	lua_setiuservalue(L, 2, AT_METATABLE);
+	*object = new_flows(nq_state_get(L), &options);
+	if (!*object)
+		return luaL_error(L, "not enough memory for %d flows", (int)options.max);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
 	lua_pushvalue(L, 2);
-	lua_rawsetp(L, -2, flows);
+	lua_rawsetp(L, -2, *object);
 	lua_pop(L, 1);
-	error = nq_flows_init(&flows->flows, options.max, options.timeout, remember_gone, flows);
-	if (error)
-		return luaL_error(L, "not enough memory for %d flows", (int)options.max);
-	flows->owner = state->loaded;
-	flows->made = true;
-	flows->next = state->flows;
-	flows->link = &state->flows;
-	if (flows->next)
-		flows->next->link = &flows->next;
-	state->flows = flows;
-	start_timer(L, flows, options.timeout);
+	start_timer(L, *object, options.timeout);
 	return 1;
 }

@@ -32,4 +32,7 @@ void nq_flows_end(lua_State *L);
  * not those of the next handler at its address. */
 void nq_flows_disown(struct nq_state *state, const struct nq_loaded *owner);
 
+/* At the very end of the state: those whose finalizer was never called. */
+void nq_flows_free_all(struct nq_state *state);
+
 #endif

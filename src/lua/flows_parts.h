@@ -22,7 +22,6 @@ enum {
 
 struct nq_lua_flows {
 	struct nq_flows flows;
-	bool made;
 	uint32_t decided; /* flows that have a verdict */
 	/* Numbers of flows that went just now, their tables still in their places. */
 	uint32_t gone[2];
@@ -33,6 +32,16 @@ struct nq_lua_flows {
 			      itself: a handler that is gone */
 	struct nq_lua_flows *next, **link; /* among the state's */
 };
+
+/*
+ * What the userdata at `index` points to; NULL once it is collected. Not in the userdata itself:
+ * where there is no memory to call a finalizer, Lua gives up on it, and the list would lead to
+ * memory that is gone.
+ */
+static inline struct nq_lua_flows *nq_flows_at(lua_State *L, int index)
+{
+	return *(struct nq_lua_flows **)lua_touserdata(L, index);
+}
 
 /* Pushes the metatable that the tables of the flows at `self` get. */
 void nq_flow_push_metatable(lua_State *L, int self);

@@ -23,6 +23,7 @@ static int state_gc(lua_State *L)
 	nq_watch_fini(&state->own_watch);
 	nq_alarm_close(&state->real.alarm);
 	nq_filter_free_kept(state);
+	nq_flows_free_all(state);
 	return 0;
 }
 

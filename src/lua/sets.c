@@ -1,6 +1,7 @@
 #include "lua/sets.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lua/args.h"
@@ -29,10 +30,13 @@ int nq_sets_open(lua_State *L, const void *key, const struct nq_table_class *cla
 	struct nq_set_options options = {
 		.kind = kind, .content = &content->object, .fingerprint = fingerprint};
 	struct nq_sets_handle *handle = nq_class_push(L, key, sizeof(*handle), 0);
-	int error = nq_tables_obtain(L, &handle->handle, class, name, &options);
+	int error = -ENOMEM;
 
+	handle->reader = calloc(1, sizeof(*handle->reader));
+	if (handle->reader)
+		error = nq_tables_obtain(L, &handle->handle, class, name, &options);
 	if (handle->handle.table)
-		nq_set_join(nq_sets_set(handle), &handle->reader);
+		nq_set_join(nq_sets_set(handle), handle->reader);
 	nq_guard_free(content);
 	if (error == -EEXIST)
 		return luaL_error(L,
@@ -46,16 +50,18 @@ int nq_sets_gc(lua_State *L, const char *what)
 	struct nq_sets_handle *handle = nq_class_check(L, "gc", what);
 
 	if (handle->handle.table)
-		nq_set_leave(nq_sets_set(handle), &handle->reader);
+		nq_set_leave(nq_sets_set(handle), handle->reader);
+	free(handle->reader);
+	handle->reader = NULL;
 	return nq_tables_gc(L, what);
 }
 
 static size_t count_entries(struct nq_sets_handle *handle)
 {
 	struct nq_set *set = nq_sets_set(handle);
-	size_t count = set->kind->count(nq_set_pin(set, &handle->reader));
+	size_t count = set->kind->count(nq_set_pin(set, handle->reader));
 
-	nq_set_unpin(&handle->reader);
+	nq_set_unpin(handle->reader);
 	return count;
 }
 

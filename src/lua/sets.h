@@ -9,7 +9,9 @@
 
 struct nq_sets_handle {
 	struct nq_tables_handle handle;
-	struct nq_set_reader reader;
+	/* Not in the userdata: the set refers to it, and where there is no memory to call a
+	 * finalizer, Lua gives up on it. NULL: collected. */
+	struct nq_set_reader *reader;
 };
 
 static inline struct nq_set *nq_sets_set(struct nq_sets_handle *handle)
