@@ -80,7 +80,7 @@ TEST_PACKAGES = bind9-dnsutils mount lua-busted lua-luv lua-cqueues lua-socket l
 	netcat-openbsd socat tcpdump ethtool nginx-light
 # Whose reading and making of packets ours is held against; specs that use them are pending without.
 COMPARE_PACKAGES = python3-scapy tshark
-LINT_PACKAGES = lua-check clang-format cppcheck
+LINT_PACKAGES = lua-check clang-format cppcheck clang
 FUZZ_PACKAGES = clang libclang-rt-dev llvm
 
 deps-build: PACKAGES = $(BUILD_PACKAGES) $(RUN_PACKAGES)
@@ -142,6 +142,9 @@ lint: deps-lint
 	@echo "lint: cppcheck"
 	@cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 		--suppress=missingIncludeSystem -DNQ_VERSION='""' -DNQ_HAVE_PCAP -DNQ_HAVE_CAPNG -DNQ_HAVE_SECCOMP -Isrc src
+	@echo "lint: clang --analyze"
+	@ls src/*.c src/*/*.c | xargs -P "$$(nproc)" -I{} clang --analyze --analyzer-output text -Xclang -analyzer-werror \
+		-std=c11 -D_GNU_SOURCE '-DNQ_VERSION=""' $(FEATURES) -Isrc $(LUA_CFLAGS) -include spec/support/analyze.h {}
 	@echo "lint: luacheck"
 	@luacheck -q lua scripts spec *.rockspec
 

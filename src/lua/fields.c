@@ -396,9 +396,11 @@ static void set_payload(lua_State *L, struct nq_packet *packet)
 
 int nq_packet_newindex(lua_State *L)
 {
-	struct nq_packet *packet = nq_packet_check(L, "newindex");
-	unsigned code = nq_names_find(lua_touserdata(L, lua_upvalueindex(1)), L, 2);
+	struct nq_packet *packet;
+	unsigned code;
 
+	nq_packet_check(L, "newindex");
+	code = nq_names_find(lua_touserdata(L, lua_upvalueindex(1)), L, 2);
 	if (!code)
 		return unknown_field(L);
 	packet = nq_packet_check_open(L, "newindex");

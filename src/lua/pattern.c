@@ -343,7 +343,7 @@ static const char *match_loop(struct nq_pattern_match *match, const char *at, co
 			p = match_frontier(match, at, p);
 			if (!p)
 				return NULL;
-		} else if (*p == '%' && isdigit((unsigned char)next)) {
+		} else if (*p == '%' && next >= '0' && next <= '9') {
 			at = match_again(match, at, next);
 			p += 2;
 		} else if (!match_item(match, &at, &p, &result)) {

@@ -461,8 +461,6 @@ static int open_sockets(const struct plan *plan, struct resources *resources,
 static int acquire(struct plan *plan, bool manager, struct resources *resources,
 		   struct nq_failure *failure)
 {
-	int error = 0;
-
 	*resources = (struct resources){.notify = {.fd = -1}, .memory_fd = -1};
 	/* Without them the queues run, and who wants to send is told why it cannot. */
 	nq_raw_open(&resources->raw);
@@ -481,16 +479,15 @@ static int acquire(struct plan *plan, bool manager, struct resources *resources,
 		resources->memory =
 			nq_memory_new(plan->threads, plan->queues, plan->queue_count,
 				      resources->notify.store ? &resources->memory_fd : NULL);
-	if (!resources->memory)
-		error = nq_fail(failure, 1, ENOMEM, "not enough memory");
-	if (!error)
-		error = open_sockets(plan, resources, failure);
-	if (!error)
+	if (!resources->sockets || !resources->memory) {
+		nq_fail(failure, 1, ENOMEM, "not enough memory");
+	} else if (open_sockets(plan, resources, failure) == 0) {
 		nq_store_keep(&resources->notify, resources->memory, resources->memory_fd,
 			      resources->sockets);
-	else
-		release(resources);
-	return error;
+		return 0;
+	}
+	release(resources);
+	return -failure->error;
 }
 
 /* Asked in the host's thread. The hook stays: it raises when nfqueue.run returns. */
