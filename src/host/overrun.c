@@ -7,7 +7,7 @@
 void nq_overrun_write(struct nq_memory *memory, const struct nq_watched *watched)
 {
 	memory->overrun_lane = watched->lane;
-	memory->overrun_limit = watched->limit;
+	memory->overrun_limit = nq_watched_allowed(watched);
 	/* Last: it says that the others mean something. */
 	__atomic_store_n(&memory->overrun, 1 + watched->kind, __ATOMIC_RELEASE);
 }

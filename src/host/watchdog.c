@@ -189,7 +189,8 @@ static void interrupt(const struct nq_watchdog *watchdog, struct nq_watched *wat
 		nq_log(NQ_LOG_ERROR,
 		       "the %s has exceeded its time limit of %g s and cannot be interrupted: it "
 		       "is in C code, or in a finalizer",
-		       nq_call_name(watched->kind), (double)watched->limit / (double)NQ_SECOND);
+		       nq_call_name(nq_watched_kind(watched)),
+		       (double)nq_watched_allowed(watched) / (double)NQ_SECOND);
 }
 
 /* Looks at one: whether something has happened since the last look. */

@@ -122,6 +122,17 @@ static inline void nq_watched_limit(struct nq_watched *watched, int64_t limit)
 	__atomic_store_n(&watched->limit, limit, __ATOMIC_RELAXED);
 }
 
+/* What the call at hand is, and how long it may take, as other threads see it. */
+static inline enum nq_call nq_watched_kind(const struct nq_watched *watched)
+{
+	return __atomic_load_n(&watched->kind, __ATOMIC_RELAXED);
+}
+
+static inline int64_t nq_watched_allowed(const struct nq_watched *watched)
+{
+	return __atomic_load_n(&watched->limit, __ATOMIC_RELAXED);
+}
+
 static inline void nq_watched_end(struct nq_watched *watched)
 {
 	__atomic_store_n(&watched->serial, watched->serial + 1, __ATOMIC_RELEASE);

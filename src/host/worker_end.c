@@ -50,7 +50,7 @@ void nq_worker_end(void *context, const struct nq_watched *watched)
 		told = told || let_rest(worker, watched->lane, true);
 		nanosleep(&pause, NULL);
 	}
-	if (watched->kind == NQ_CALL_HANDLER && lane->cursor >= 0)
+	if (nq_watched_kind(watched) == NQ_CALL_HANDLER && lane->cursor >= 0)
 		lane->overran = 1;
 	nq_overrun_write(worker->memory, watched);
 	(void)kill(getpid(), SIGKILL);
