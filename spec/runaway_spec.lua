@@ -60,6 +60,17 @@ describe("what a handler did before its time was over", function()
     assert.matches(RAISED, message, 1, true)
   end)
 
+  it("is closed, what was to be closed", function()
+    local file
+    local handler = wrap({ packet = function()
+      local own <close> = assert(io.open("/dev/null"))
+      file = own
+      forever()
+    end })
+    assert.matches(RAISED, select(2, handler(packet())), 1, true)
+    assert.are.equal("closed file", io.type(file))
+  end)
+
   it("does not, when it is an edit", function()
     local handler = wrap({ packet = function(pkt)
       pkt.udp.dport = 7

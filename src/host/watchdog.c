@@ -85,7 +85,7 @@ static void hear(int signal, siginfo_t *info, void *context)
 
 		watched->interrupted = watched->serial;
 		if (watched->interrupt)
-			watched->interrupt(watched, again);
+			watched->interrupt(watched);
 		if (again && watched->heard != watched->serial)
 			confirm(watched);
 	}

@@ -35,9 +35,9 @@ const char *nq_call_name(enum nq_call kind);
 struct nq_watchdog;
 struct nq_watched;
 
-/* In the signal's handler, in the thread of the call: async-signal-safe. `again`: it was called for
- * this call before. */
-typedef void nq_interrupt(struct nq_watched *watched, bool again);
+/* In the signal's handler, in the thread of the call: async-signal-safe. Again and again, as long
+ * as the call goes on. */
+typedef void nq_interrupt(struct nq_watched *watched);
 
 /* In the watchdog's thread, once a call: it cannot be interrupted. */
 typedef void nq_stuck(void *context, const struct nq_watched *watched);

@@ -34,43 +34,45 @@ static void restore_hook(struct nq_watch *watch, lua_State *L)
  * calls that are active, which may be so many that the thread would come to nothing else: what is
  * set already is set again now and then only.
  */
-static void set_hook(struct nq_watch *watch, lua_State *L, int mask)
+static void set_hook(struct nq_watch *watch, lua_State *L)
 {
 	lua_Hook hook = lua_gethook(L);
 
-	if (hook == stop_call && lua_gethookmask(L) == mask && watch->signals % SET_AGAIN != 0)
+	if (hook == stop_call && watch->signals % SET_AGAIN != 0)
 		return;
 	if (hook && hook != stop_call)
 		watch->replaced =
 			(struct nq_replaced_hook){L, hook, lua_gethookmask(L), lua_gethookcount(L)};
 	else if (!hook && watch->replaced.L == L)
 		watch->replaced.L = NULL;
-	lua_sethook(L, stop_call, mask, 1);
+	lua_sethook(L, stop_call, LUA_MASKCOUNT | LUA_MASKCALL, 1);
 }
 
-/* The first time instructions are enough, which lets C functions that close something run; later C
- * functions are not entered either, for the sake of C code that calls nothing else. */
-static void interrupt(struct nq_watched *watched, bool again)
+/* At every instruction, and at calls, for the sake of C code that does nothing but call C code. */
+static void interrupt(struct nq_watched *watched)
 {
 	struct nq_watch *watch = (struct nq_watch *)watched;
 	const struct nq_running *running = __atomic_load_n(&watch->running, __ATOMIC_RELAXED);
 
 	watch->signals++;
 	for (; running; running = running->outer)
-		set_hook(watch, running->L, LUA_MASKCOUNT | (again ? LUA_MASKCALL : 0));
+		set_hook(watch, running->L);
 }
 
-/* The message handler of ours is to run while the error goes up. */
-static bool is_handler(lua_State *L, lua_Debug *event)
+/*
+ * C functions that are to run while the error goes up: the message handler of ours, and those that
+ * close something.
+ */
+static bool may_run(lua_State *L, lua_Debug *event, bool raised)
 {
-	bool is;
+	lua_CFunction function;
 
 	if (event->event != LUA_HOOKCALL && event->event != LUA_HOOKTAILCALL)
 		return false;
 	lua_getinfo(L, "f", event);
-	is = lua_tocfunction(L, -1) == nq_script_traceback;
+	function = lua_tocfunction(L, -1);
 	lua_pop(L, 1);
-	return is;
+	return function && (raised || function == nq_script_traceback);
 }
 
 static void stop_call(lua_State *L, lua_Debug *event)
@@ -82,7 +84,7 @@ static void stop_call(lua_State *L, lua_Debug *event)
 		restore_hook(watch, L);
 		return;
 	}
-	if (is_handler(L, event))
+	if (may_run(L, event, watch->raised == watch->watched.serial))
 		return;
 	watch->raised = watch->watched.serial;
 	snprintf(seconds, sizeof(seconds), "%g", (double)watch->watched.limit / (double)NQ_SECOND);
@@ -343,7 +345,7 @@ static int debug_sethook(lua_State *L)
 	lua_insert(L, 1);
 	lua_call(L, lua_gettop(L) - 1, 0);
 	if (nq_watched_overdue(&watch->watched))
-		interrupt(&watch->watched, true);
+		interrupt(&watch->watched);
 	return 0;
 }
 
