@@ -35,6 +35,10 @@ local SCRIPT = [[
     if kind then
       runaways[kind][tonumber(number)][2](pkt)
     end
+    if queue.number == 6 then -- so that there is often one at hand
+      local deadline = os.clock() + 0.0005
+      while os.clock() < deadline do end
+    end
     if pkt:find("drop") then
       return pkt:drop()
     end

@@ -115,27 +115,25 @@ static int take_signal(void)
 	return -EBUSY;
 }
 
-/* Processor time of the call's thread, nanoseconds. */
-static int64_t used_by(const struct nq_watched *watched)
+int64_t nq_thread_used(pthread_t thread)
 {
 	struct timespec used = {0};
 	clockid_t clock;
 
-	if (pthread_getcpuclockid(__atomic_load_n(&watched->thread, __ATOMIC_RELAXED), &clock) == 0)
+	if (pthread_getcpuclockid(thread, &clock) == 0)
 		(void)clock_gettime(clock, &used);
 	return (int64_t)used.tv_sec * NQ_SECOND + used.tv_nsec;
 }
 
-/* Whether the call's thread waits for something, not for a processor: its state in /proc, where
- * that can be read. */
-static bool is_waiting(const struct nq_watched *watched)
+/* Its state in /proc, where that can be read. */
+bool nq_thread_waits(int id)
 {
 	char path[64], line[512];
 	const char *state;
 	ssize_t got;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", watched->id);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", id);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return true;
@@ -161,10 +159,12 @@ static bool is_stuck(struct nq_watched *watched)
 	}
 	past = watched->elapsed - watched->since;
 	if (past >= STARVING_MS * MILLISECOND ||
-	    (past >= WAITING_MS * MILLISECOND && is_waiting(watched)))
+	    (past >= WAITING_MS * MILLISECOND && nq_thread_waits(watched->id)))
 		return true;
 	return past >= RUNNING_MS * MILLISECOND &&
-	       used_by(watched) - watched->used >= RAN_MS * MILLISECOND;
+	       nq_thread_used(__atomic_load_n(&watched->thread, __ATOMIC_RELAXED)) -
+			       watched->used >=
+		       RAN_MS * MILLISECOND;
 }
 
 /* As long as the call goes on: a script may have caught the error, or taken the hook away. */

@@ -86,6 +86,11 @@ void nq_watchdog_wake(struct nq_watchdog *watchdog);
 /* Whether it wants to be woken by the call that begins. */
 bool nq_watchdog_asleep(const struct nq_watchdog *watchdog);
 
+/* Of a thread of this process: whether it waits for something, not for a processor (`id`: as the
+ * system numbers it); and the processor time that it has used, nanoseconds. */
+bool nq_thread_waits(int id);
+int64_t nq_thread_used(pthread_t thread);
+
 /* Whether a call is on. In its own thread. */
 static inline bool nq_watched_busy(const struct nq_watched *watched)
 {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "host/channel.h"
@@ -60,6 +61,7 @@ static void *run_lane(void *argument)
 	bool loaded = false;
 	int error;
 
+	thread->id = (int)syscall(SYS_gettid);
 	if (worker->ops->load(lane, &thread->failure) != 0) {
 		fail_thread(thread);
 		goto out;

@@ -7,15 +7,23 @@
 #include "host/overrun.h"
 #include "host/worker_parts.h"
 
-/* How long the threads may take to come to rest. */
-enum { REST_MS = 40 };
+/*
+ * How long the threads may take to come to rest; and how long at most where one that has not is
+ * kept from it by want of a processor, of which it has had less than its part.
+ */
+enum { REST_MS = 40, LONGEST_REST_MS = 250, PART_MS = 20 };
 
-/* Tells every loop that runs to stand still, or asks whether all but the lane's do. The lock is
- * held for moments only, but its holder may wait to write a line. */
-static bool let_rest(struct nq_worker *worker, unsigned lane, bool tell)
+/* Whether it could have come to rest. */
+static bool had_chance(const struct nq_lane_thread *thread)
 {
-	bool all = true;
+	return nq_thread_used(thread->thread) - thread->used >= PART_MS * INT64_C(1000000) ||
+	       nq_thread_waits(thread->id);
+}
 
+/* Tells every loop that runs to stand still. The lock is held for moments only, but its holder may
+ * wait to write a line: false then. */
+static bool tell(struct nq_worker *worker)
+{
 	if (pthread_mutex_trylock(&worker->lock) != 0)
 		return false;
 	for (unsigned i = 0; i < worker->count; i++) {
@@ -23,13 +31,29 @@ static bool let_rest(struct nq_worker *worker, unsigned lane, bool tell)
 
 		if (thread->phase != NQ_JOINED)
 			continue;
-		if (tell)
-			nq_loop_rest(thread->lane.loop);
-		else if (i != lane && !nq_loop_rests(thread->lane.loop))
-			all = false;
+		thread->used = nq_thread_used(thread->thread);
+		nq_loop_rest(thread->lane.loop);
 	}
 	pthread_mutex_unlock(&worker->lock);
-	return all;
+	return true;
+}
+
+/* Whether nothing is to be gained by waiting any more, after `waited` milliseconds. */
+static bool is_over(struct nq_worker *worker, unsigned lane, int waited)
+{
+	bool over = true;
+
+	if (pthread_mutex_trylock(&worker->lock) != 0)
+		return waited >= REST_MS;
+	for (unsigned i = 0; i < worker->count; i++) {
+		const struct nq_lane_thread *thread = &worker->threads[i];
+
+		if (i != lane && thread->phase == NQ_JOINED && !nq_loop_rests(thread->lane.loop) &&
+		    (waited < REST_MS || !had_chance(thread)))
+			over = false;
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return over;
 }
 
 /*
@@ -44,10 +68,10 @@ void nq_worker_end(void *context, const struct nq_watched *watched)
 	struct nq_lane_memory *lane = nq_memory_lane(worker->memory, watched->lane);
 	bool told = false;
 
-	for (int waited = 0; waited < REST_MS; waited++) {
-		if (told && let_rest(worker, watched->lane, false))
+	for (int waited = 0; waited < LONGEST_REST_MS; waited++) {
+		if (told ? is_over(worker, watched->lane, waited) : waited >= REST_MS)
 			break;
-		told = told || let_rest(worker, watched->lane, true);
+		told = told || tell(worker);
 		nanosleep(&pause, NULL);
 	}
 	if (nq_watched_kind(watched) == NQ_CALL_HANDLER && lane->cursor >= 0)

@@ -26,6 +26,8 @@ struct nq_lane_thread {
 	struct nq_worker *worker;
 	pthread_t thread;
 	bool started;
+	int id;	      /* as the system numbers it */
+	int64_t used; /* processor time when it was told to come to rest, nanoseconds */
 	/* Its own: the script that it may change to; `state` is NULL when there is none. */
 	struct nq_worker_lane next;
 	/* Under the worker's lock. */
