@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "host/clock.h"
@@ -14,16 +15,30 @@
 
 static const char metatable_key;
 
-struct nq_loaded *nq_loaded_check(lua_State *L, const char *method)
+/*
+ * The userdata at 1 points to the handler, NULL once it is collected. What it keeps refers to it,
+ * and where there is no memory to call a finalizer, Lua gives up on it: so it does not lie in the
+ * userdata.
+ */
+static struct nq_loaded **check_object(lua_State *L, const char *method)
 {
-	struct nq_loaded *handler = lua_touserdata(L, 1);
+	struct nq_loaded **object = lua_touserdata(L, 1);
 
-	if (!handler || !lua_getmetatable(L, 1))
+	if (!object || !lua_getmetatable(L, 1))
 		nq_arg_error(L, 1, method, "self", "handler");
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
 	if (!lua_rawequal(L, -1, -2))
 		nq_arg_error(L, 1, method, "self", "handler");
 	lua_pop(L, 2);
+	return object;
+}
+
+struct nq_loaded *nq_loaded_check(lua_State *L, const char *method)
+{
+	struct nq_loaded *handler = *check_object(L, method);
+
+	if (!handler)
+		luaL_error(L, "handler is closed");
 	return handler;
 }
 
@@ -135,11 +150,11 @@ call the script's `close`, once.
 */
 static int handler_close(lua_State *L)
 {
-	struct nq_loaded *handler = nq_loaded_check(L, "close");
+	struct nq_loaded *handler = *check_object(L, "close");
 	struct nq_loaded *outer;
 	int status;
 
-	if (handler->closed)
+	if (!handler || handler->closed)
 		return 0;
 	handler->closed = true;
 	nq_loaded_end(L, handler);
@@ -183,21 +198,24 @@ static int handler_index(lua_State *L)
 
 static int handler_tostring(lua_State *L)
 {
-	const struct nq_loaded *handler = nq_loaded_check(L, "tostring");
+	const struct nq_loaded *handler = *check_object(L, "tostring");
 
-	lua_pushstring(L, handler->closed ? "handler (closed)" : "handler");
+	lua_pushstring(L, !handler || handler->closed ? "handler (closed)" : "handler");
 	return 1;
 }
 
 static int handler_gc(lua_State *L)
 {
-	struct nq_loaded *handler = nq_loaded_check(L, "gc");
+	struct nq_loaded **object = check_object(L, "gc");
+	struct nq_loaded *handler = *object;
 
-	handler->closed = true;
+	if (!handler)
+		return 0;
+	*object = NULL;
 	nq_loaded_clear(L, handler);
 	nq_script_release(L, &handler->script);
 	luaL_unref(L, LUA_REGISTRYINDEX, handler->sent);
-	handler->sent = LUA_NOREF;
+	free(handler);
 	return 0;
 }
 
@@ -220,18 +238,23 @@ void nq_load_register(lua_State *L)
 /* Pushes a handler without a script. Its memory is what the state's grows by from here on. */
 static struct nq_loaded *push_handler(lua_State *L, const struct nq_config_layer *given)
 {
-	struct nq_loaded *handler = lua_newuserdatauv(L, sizeof(*handler), 1);
+	struct nq_loaded **object = lua_newuserdatauv(L, sizeof(*object), 1);
+	struct nq_loaded *handler;
 	int64_t real = nq_clock_now(), reached = nq_state_get(L)->tables_reached;
 	/* Further ahead there would be no room for this handler's own way: load_time.c. */
 	bool follows = reached > real && reached - real <= FOLLOWED_MOST * NQ_SECOND;
 
+	*object = NULL;
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+	lua_setmetatable(L, -2);
+	*object = handler = malloc(sizeof(*handler));
+	if (!handler)
+		luaL_error(L, "not enough memory");
 	*handler = (struct nq_loaded){
 		.script = {.packet = LUA_NOREF, .open = LUA_NOREF, .close = LUA_NOREF},
 		.settings = {.loop_mark = NQ_LOOP_MARK, .time_limit = nq_config_time_limit(given)},
 		.time = {.manual = true, .origin = follows ? reached : real},
 		.sent = LUA_NOREF};
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
-	lua_setmetatable(L, -2);
 	lua_newtable(L);
 	handler->sent = luaL_ref(L, LUA_REGISTRYINDEX);
 	handler->allocator.base = nq_allocator_used(L);
