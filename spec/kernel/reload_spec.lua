@@ -585,6 +585,49 @@ describe("a reload", function()
     stop(run)
   end)
 
+  it("that meets a death is taken or not, and it is known which", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
+    net.queue_udp(PORT, 5, "")
+    local path = net.file(script("0"))
+    local run = net.run(path .. " -q 5-6 --threads 2 --on-error accept --name meets")
+    local portid, inforce = net.queue(5).portid, "0"
+    for round = 1, 8 do
+      local name = tostring(round)
+      net.write(path, script(name))
+      -- Before, in the middle, and after.
+      if round % 3 == 0 then
+        net.must("kill -KILL " .. run:worker())
+      end
+      local asking = net.start(net.command .. " reload --name meets")
+      if round % 3 ~= 0 then
+        os.execute(round % 3 == 1 and "sleep 0.005" or "sleep 0.02")
+        net.sh("kill -KILL $(pgrep -P " .. run.pid .. ")")
+      end
+      local status = asking:join()
+      if status == 0 then
+        inforce = name
+      else
+        assert.same({ round, 65 }, { round, status })
+        assert.matches("was killed by signal 9", asking:output(), 1, true)
+      end
+      net.wait_for("a worker", function()
+        return net.sh(net.command .. " stats --name meets"):find("state +running")
+      end)
+      assert.equal(inforce, ask_who())
+      -- A worker that has judged so many did not die at once: there is no pause after its death.
+      local before = #box:all()
+      for _ = 1, 70 do
+        box:send("more")
+      end
+      box:await_count(before + 70)
+    end
+    assert.equal(portid, net.queue(5).portid)
+    stop(run)
+  end)
+
   it("waits for a worker that is being started", function()
     net.queue_udp(PORT, 5, "")
     local gate = net.make_gate()
