@@ -60,11 +60,17 @@ static void start_stand_in(struct nq_supervisor *supervisor)
 	supervisor->stand_in_fd = ends[1];
 }
 
+/* Loading a script may take any time; what counts is whether it was of use. */
+static bool lived(const struct nq_supervisor *supervisor)
+{
+	return (supervisor->ready && nq_supervisor_now() - supervisor->ready_ms >= SHORT_LIFE_MS) ||
+	       nq_backoff_count_packets(supervisor->memory) - supervisor->started_packets >=
+		       PROGRESS;
+}
+
 void nq_backoff_pause(struct nq_supervisor *supervisor)
 {
-	if (nq_supervisor_now() - supervisor->started_ms >= SHORT_LIFE_MS ||
-	    nq_backoff_count_packets(supervisor->memory) - supervisor->started_packets >=
-		    PROGRESS) {
+	if (lived(supervisor)) {
 		supervisor->deaths = 0;
 		supervisor->pause_ms = 0;
 	} else {
@@ -80,8 +86,7 @@ void nq_backoff_pause(struct nq_supervisor *supervisor)
 		return;
 	nq_log(NQ_LOG_ERROR,
 	       "CRASH LOOP: %u workers in a row died at once; the next starts in %d.%d s, and "
-	       "until "
-	       "then every packet gets on_error",
+	       "until then every packet gets on_error",
 	       supervisor->deaths, supervisor->pause_ms / 1000, supervisor->pause_ms % 1000 / 100);
 	start_stand_in(supervisor);
 }

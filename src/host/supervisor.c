@@ -264,6 +264,8 @@ static void read_reports(struct nq_supervisor *supervisor)
 		const struct nq_tryout *tryout = &supervisor->tryout;
 
 		if (failure.status == 0) {
+			if (!supervisor->ready)
+				supervisor->ready_ms = nq_supervisor_now();
 			supervisor->ready = true;
 			nq_wishes_report(supervisor);
 		}

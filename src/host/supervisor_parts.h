@@ -45,7 +45,7 @@ struct nq_supervisor {
 	bool ready;    /* it judges */
 	bool gave_up;  /* it reported why it cannot begin with the script that is tried */
 	bool silent;   /* its end of the channel is closed */
-	int64_t started_ms, stopped_ms;
+	int64_t started_ms, ready_ms, stopped_ms;
 	int64_t restart_ms;	  /* without a worker: when the next is started */
 	uint64_t started_packets; /* received before the worker started */
 	pid_t stopped_by;	  /* who asked first; 0: the kernel, for a terminal */
