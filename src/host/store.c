@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "host/log.h"
+#include "netlink/config.h"
 
 #define MEMORY_NAME "nfqueue-memory"
 #define SOCKET_NAME "nfqueue-socket-"
@@ -37,11 +38,32 @@ static bool is_netfilter(int fd)
 	       protocol == NETLINK_NETFILTER;
 }
 
+/* What this run is asked for. */
+struct asked {
+	unsigned lane_count;
+	const uint16_t *numbers;
+	unsigned queue_count;
+};
+
+/*
+ * The manager closes its own copy when it comes to it. Until then the queues would be another's:
+ * they are left here and now. Of those that this socket does not have the kernel says no.
+ */
+static void let_go(int fd, const struct asked *asked)
+{
+	if (is_netfilter(fd)) {
+		for (unsigned i = 0; i < asked->queue_count; i++)
+			(void)nq_config_unbind(fd, asked->numbers[i], 0);
+	}
+	close(fd);
+}
+
 /* Sorts what was passed: the descriptors that are of no use are closed. The sentence that says why
  * not all is there, or NULL. */
-static const char *sort_passed(unsigned count, char *names, unsigned lane_count, int *memory_fd,
-			       int *sockets)
+static const char *sort_passed(unsigned count, char *names, const struct asked *asked,
+			       int *memory_fd, int *sockets)
 {
+	unsigned lane_count = asked->lane_count;
 	const char *why = NULL;
 	char *rest = names;
 
@@ -58,7 +80,7 @@ static const char *sort_passed(unsigned count, char *names, unsigned lane_count,
 		} else {
 			if (number >= (long)lane_count)
 				why = "they are of more threads";
-			close(fd);
+			let_go(fd, asked);
 		}
 	}
 	for (unsigned i = 0; i < lane_count && !why; i++) {
@@ -82,6 +104,7 @@ static void forget_all(const struct nq_notify *notify, char *names)
 bool nq_store_take(const struct nq_notify *notify, unsigned lane_count, const uint16_t *numbers,
 		   unsigned queue_count, struct nq_memory **memory, int *memory_fd, int *sockets)
 {
+	const struct asked asked = {lane_count, numbers, queue_count};
 	char *names;
 	unsigned count = nq_notify_take_passed(&names);
 	char *copy = count ? strdup(names) : NULL;
@@ -95,7 +118,7 @@ bool nq_store_take(const struct nq_notify *notify, unsigned lane_count, const ui
 		free(names);
 		return false;
 	}
-	why = sort_passed(count, names, lane_count, memory_fd, sockets);
+	why = sort_passed(count, names, &asked, memory_fd, sockets);
 	if (!why)
 		*memory = nq_memory_adopt(*memory_fd, lane_count, numbers, queue_count, &why);
 	if (*memory) {
@@ -108,7 +131,7 @@ bool nq_store_take(const struct nq_notify *notify, unsigned lane_count, const ui
 		forget_all(notify, copy);
 		for (unsigned i = 0; i < lane_count; i++) {
 			if (sockets[i] >= 0)
-				close(sockets[i]);
+				let_go(sockets[i], &asked);
 		}
 		if (*memory_fd >= 0)
 			close(*memory_fd);
