@@ -55,6 +55,36 @@ for _, signal in ipairs({ "TERM", "INT" }) do
   end)
 end
 
+describe("a stop that comes while a dead worker's successor starts", function()
+  it("lets it judge what waits first", function()
+    local why = net.no_queue_list()
+    if why then
+      return pending(why)
+    end
+    net.queue_udp(PORT, 5, "")
+    -- Loading takes a while, so that the stop falls into it.
+    local run = net.run(net.file([[
+      os.execute("sleep 0.3")
+      return function(pkt) pkt:accept() end
+    ]]) .. " -q 5 --on-error drop")
+    local worker = run:worker()
+    for number = 1, 70 do -- so many that there is no pause before the next worker
+      box:send("packet " .. number)
+    end
+    box:await_count(70)
+    net.pause(worker)
+    for number = 71, 120 do
+      box:send("packet " .. number)
+    end
+    net.must("kill -KILL " .. worker)
+    run:await("starting another")
+    run:signal("TERM")
+    assert.equal(0, run:join())
+    assert.equal(120, #box:await_count(120))
+    assert.is_nil(net.queue(5))
+  end)
+end)
+
 describe("a stop under load", function()
   it("loses nothing where packets may pass unjudged", function()
     local why = net.no_queue_list()

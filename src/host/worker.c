@@ -179,9 +179,21 @@ static void tell_ready(struct nq_worker *worker)
 	(void)nq_channel_send_report(worker->job->channel, worker->job->generation, &none);
 }
 
+/* Whether a dead worker has left packets: they are judged before this one stops, whoever asks. */
+static bool is_successor(const struct nq_worker *worker)
+{
+	for (unsigned i = 0; i < worker->count; i++) {
+		if (nq_memory_lane(worker->memory, i)->joined)
+			return true;
+	}
+	return false;
+}
+
 static void watch_threads(struct nq_worker *worker)
 {
 	const struct nq_worker_job *job = worker->job;
+	bool successor = is_successor(worker);
+	bool asked = false;
 	int channel = job->channel;
 
 	for (;;) {
@@ -211,7 +223,8 @@ static void watch_threads(struct nq_worker *worker)
 			tell_ready(worker);
 		/* Again at each report while stopping: a thread may have joined just before it
 		 * could see it. */
-		if (stop || ended || worker->stopping)
+		asked |= stop;
+		if (ended || worker->stopping || (asked && (!successor || least >= NQ_JOINED)))
 			stop_all(worker);
 		nq_reload_advance(worker);
 		pthread_mutex_unlock(&worker->lock);
