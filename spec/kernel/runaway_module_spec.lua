@@ -2,6 +2,7 @@
 
 local cqueues = require("cqueues")
 local net = require("support.net")
+local signal = require("cqueues.signal")
 local traffic = require("support.traffic")
 
 local LIMIT = 0.05
@@ -46,6 +47,31 @@ describe("in a module's process a handler that never returns", function()
     assert.matches("handler failed: [^\n]*time limit of 0.05 s exceeded\n", log)
     assert.equal(2, queue:stats().errors)
     assert.equal(2, queue:stats().timeouts)
+  end)
+
+  it("that keeps signals off is sent a few", function()
+    local SIGNAL = 64 -- the last one there is, which nobody else takes
+    local function queued() -- by all processes of the user
+      return tonumber(net.read("/proc/self/status"):match("SigQ:%s*(%d+)"))
+    end
+    local before, at_end
+    local queue = traffic.queue(3, function(pkt)
+      before = queued()
+      signal.block(SIGNAL)
+      local start = cqueues.monotime()
+      repeat
+        at_end = queued()
+      until cqueues.monotime() > start + LIMIT + 0.5
+      signal.unblock(SIGNAL)
+      pkt:accept()
+    end, { time_limit = LIMIT })
+    queue:open()
+    udp:send("deaf")
+    traffic.log(function()
+      traffic.judge_packets(queue, 1)
+    end)
+    assert.equal(1, queue:stats().timeouts)
+    assert.is_true(at_end > before and at_end < before + 50, ("%d, then %d"):format(before, at_end))
   end)
 
   it("is interrupted inside start", function()

@@ -30,6 +30,7 @@ enum {
 	RAN_MS = 10,
 	WAITING_MS = 40,
 	STARVING_MS = 500,
+	SIGNALS_MOST = 16, /* on their way to a thread */
 };
 
 struct nq_watchdog {
@@ -79,8 +80,10 @@ static void hear(int signal, siginfo_t *info, void *context)
 
 	(void)signal;
 	(void)context;
-	if (info->si_code == SI_QUEUE && info->si_pid == getpid() && watched &&
-	    nq_watched_overdue(watched)) {
+	if (info->si_code != SI_QUEUE || info->si_pid != getpid() || !watched)
+		return;
+	__atomic_fetch_sub(&watched->signals, 1, __ATOMIC_RELAXED);
+	if (nq_watched_overdue(watched)) {
 		bool again = watched->interrupted == watched->serial;
 
 		watched->interrupted = watched->serial;
@@ -167,19 +170,32 @@ static bool is_stuck(struct nq_watched *watched)
 		       RAN_MS * MILLISECOND;
 }
 
-/* As long as the call goes on: a script may have caught the error, or taken the hook away. */
-static void interrupt(const struct nq_watchdog *watchdog, struct nq_watched *watched)
+/*
+ * What cannot be queued now is sent with the next tick. A thread that keeps signals off gets a few
+ * only: the system has room for so many of all processes of a user.
+ */
+static void send_signal(const struct nq_watchdog *watchdog, struct nq_watched *watched)
 {
 	union sigval value = {.sival_ptr = watched};
 
+	if (__atomic_load_n(&watched->signals, __ATOMIC_RELAXED) >= SIGNALS_MOST)
+		return;
+	/* Counted first: it may come before the call returns. */
+	__atomic_fetch_add(&watched->signals, 1, __ATOMIC_RELAXED);
+	if (pthread_sigqueue(__atomic_load_n(&watched->thread, __ATOMIC_RELAXED), watchdog->signal,
+			     value) != 0)
+		__atomic_fetch_sub(&watched->signals, 1, __ATOMIC_RELAXED);
+}
+
+/* As long as the call goes on: a script may have caught the error, or taken the hook away. */
+static void interrupt(const struct nq_watchdog *watchdog, struct nq_watched *watched)
+{
 	if (watched->target != watched->seen) {
 		watched->since = watched->elapsed;
 		watched->acknowledged = false;
 		__atomic_store_n(&watched->target, watched->seen, __ATOMIC_RELEASE);
 	}
-	/* What cannot be queued now is sent with the next tick. */
-	(void)pthread_sigqueue(__atomic_load_n(&watched->thread, __ATOMIC_RELAXED),
-			       watchdog->signal, value);
+	send_signal(watchdog, watched);
 	if (watched->stuck || !is_stuck(watched))
 		return;
 	watched->stuck = true;

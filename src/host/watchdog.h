@@ -57,6 +57,7 @@ struct nq_watched {
 	uint64_t heard;	      /* the same, once it was interrupted a second time */
 	int id;		      /* of the thread, as the system numbers it, then */
 	int64_t used;	      /* processor time of the thread then, nanoseconds */
+	uint32_t signals;     /* that were sent and have not come; both threads count */
 	/* The watchdog's. */
 	uint64_t target; /* serial of the call that is to be interrupted; read by its thread too */
 	uint64_t seen;	 /* serial at the last look */
