@@ -287,8 +287,14 @@ static void free_flows(struct nq_lua_flows *flows)
 
 void nq_flows_free_all(struct nq_state *state)
 {
-	while (state->flows)
-		free_flows(state->flows);
+	struct nq_lua_flows *next;
+
+	for (struct nq_lua_flows *flows = state->flows; flows; flows = next) {
+		next = flows->next;
+		nq_flows_fini(&flows->flows);
+		free(flows);
+	}
+	state->flows = NULL;
 }
 
 static int flows_gc(lua_State *L)
