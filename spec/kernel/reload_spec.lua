@@ -461,9 +461,12 @@ describe("a script that cannot take the other's place", function()
     local done, message = run:reload(path,
       script("two", nil, "self.open = function() while true do pcall(error) end end"))
     assert.is_nil(done)
-    assert.matches("time limit of 0%.5 s exceeded", message)
     assert.equal("one", ask_who())
-    assert.equal(worker, run:worker())
+    -- ThreadSanitizer hands signals on at system calls only: there, nothing interrupts a loop.
+    if os.getenv("NFQUEUE_SANITIZE") ~= "thread" then
+      assert.matches("time limit of 0%.5 s exceeded", message)
+      assert.equal(worker, run:worker())
+    end
     done, message = run:reload(path, script("two", nil,
       "self.open = function() string.find(('a'):rep(3000), ('a-'):rep(60) .. 'b') end"))
     assert.is_nil(done)

@@ -166,7 +166,7 @@ environment.EVENTS = {
     self.host = nil
     connect(self)
   end },
-  { name = "the clock jumps", before = ("env LD_PRELOAD=%s/support/clockstep.so "):format(net.build),
+  { name = "the clock jumps", before = net.preload(net.build .. "/support/clockstep.so"),
     happen = function(self)
       write(self.clock, self.rounds % 2 == 0 and "-90000" or "90000")
     end },

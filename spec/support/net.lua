@@ -133,10 +133,14 @@ function process:join(seconds)
   end, seconds)
 end
 
+--- What goes before a command so that it loads this library first, behind a sanitizer's.
+function net.preload(library)
+  return ("env LD_PRELOAD='%s %s' "):format(os.getenv("NFQUEUE_PRELOAD") or "", library)
+end
+
 --- Start `nfqueue run` and wait until it judges: arguments as one string; `library` is preloaded.
 function net.run(arguments, library)
-  local preload = library and ("env LD_PRELOAD='%s %s' "):format(os.getenv("NFQUEUE_PRELOAD") or "", library) or ""
-  local self = net.start(preload .. net.command .. " run " .. arguments)
+  local self = net.start((library and net.preload(library) or "") .. net.command .. " run " .. arguments)
   net.wait_for("nfqueue run " .. arguments, function()
     if not self:is_alive() then
       error("nfqueue run ended: " .. self:output(), 0)
