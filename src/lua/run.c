@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "host/control.h"
 #include "host/store.h"
 #include "host/supervisor.h"
 #include "host/worker.h"
@@ -17,42 +16,11 @@
 #include "lua/flows.h"
 #include "lua/module.h"
 #include "lua/plain.h"
+#include "lua/plan.h"
 #include "lua/privilege.h"
 #include "lua/queue.h"
 #include "lua/sandbox.h"
 #include "lua/tables.h"
-
-/*
- * What threads need, without Lua values: it crosses states and a fork. The table it is read from:
- *
- *     script  string              path of the handler script
- *     queues  list of integers    each once
- *     threads integer             from 1 to the number of queues
- *     args    list of strings     key, value, key, value, ...
- *     config  table               wins over the script's own
- *     user    string              optional, of the command only, as the rest: see lua/privilege.h
- *     confine boolean
- *     read, write  lists of strings
- *     name    string              of the instance; nil: the usual one
- */
-struct plan {
-	char *script;
-	char *name;	    /* NULL: none was given */
-	char *path, *cpath; /* package.path and package.cpath of the state that starts */
-	char **args;
-	size_t arg_count;
-	struct nq_config_layer config;
-	uint16_t *queues;
-	unsigned queue_count, threads;
-	struct nq_registry *registry; /* of this run: what scripts find by its number */
-	struct nq_registry *tables;   /* of the state that starts: what they find by name */
-	const struct nq_raw *raw;     /* of the process that opened the sockets */
-	int proc;		      /* nfnetlink_queue in /proc, as its, or -errno */
-	struct nq_run_privilege privilege;
-	/* nfqueue.run only: the state that waits, for its interpreter's Ctrl-C. */
-	lua_State *host;
-	struct nq_lua_lane host_lane;
-};
 
 struct thread_state {
 	struct nq_lua_lane lane; /* first: the context of nq_lua_calls */
@@ -62,165 +30,7 @@ struct thread_state {
 	unsigned opened;       /* queues whose open hook went through: their close hook is owed */
 };
 
-static void free_plan(struct plan *plan)
-{
-	for (size_t i = 0; plan->args && i < plan->arg_count; i++)
-		free(plan->args[i]);
-	free(plan->args);
-	free(plan->script);
-	free(plan->name);
-	free(plan->path);
-	free(plan->cpath);
-	free(plan->queues);
-	nq_run_privilege_free(&plan->privilege);
-	nq_registry_release(plan->tables);
-}
-
-static int plan_gc(lua_State *L)
-{
-	struct plan *plan = lua_touserdata(L, 1);
-
-	free_plan(plan);
-	memset(plan, 0, sizeof(*plan));
-	return 0;
-}
-
-static char *copy_string(lua_State *L, int index)
-{
-	char *copy = strdup(lua_tostring(L, index));
-
-	if (!copy)
-		luaL_error(L, "not enough memory");
-	return copy;
-}
-
-static void *allocate(lua_State *L, size_t count, size_t size)
-{
-	void *block = calloc(count ? count : 1, size);
-
-	if (!block)
-		luaL_error(L, "not enough memory");
-	return block;
-}
-
-static void read_args(lua_State *L, struct plan *plan)
-{
-	lua_getfield(L, 1, "args");
-	if (!lua_isnil(L, -1)) {
-		size_t count;
-
-		nq_arg_table(L, -1, "run", "args");
-		count = (size_t)lua_rawlen(L, -1);
-		plan->args = allocate(L, count, sizeof(*plan->args));
-		for (size_t i = 0; i < count; i++) {
-			lua_rawgeti(L, -1, (lua_Integer)i + 1);
-			nq_arg_string(L, -1, "run", "args", NULL);
-			plan->args[i] = copy_string(L, -1);
-			plan->arg_count = i + 1;
-			lua_pop(L, 1);
-		}
-	}
-	lua_pop(L, 1);
-}
-
-static void read_queues(lua_State *L, struct plan *plan)
-{
-	size_t count;
-
-	lua_getfield(L, 1, "queues");
-	nq_arg_table(L, -1, "run", "queues");
-	count = (size_t)lua_rawlen(L, -1);
-	if (count == 0)
-		luaL_error(L, "bad argument 'queues' to 'run' (no queue is given)");
-	plan->queues = allocate(L, count, sizeof(*plan->queues));
-	for (size_t i = 0; i < count; i++) {
-		lua_rawgeti(L, -1, (lua_Integer)i + 1);
-		plan->queues[i] = (uint16_t)nq_arg_integer(L, -1, "run", "queues", 0, 65535);
-		lua_pop(L, 1);
-		for (size_t k = 0; k < i; k++) {
-			if (plan->queues[k] == plan->queues[i])
-				luaL_error(
-					L,
-					"bad argument 'queues' to 'run' (queue %d is given twice)",
-					plan->queues[i]);
-		}
-	}
-	plan->queue_count = (unsigned)count;
-	lua_pop(L, 1);
-	lua_getfield(L, 1, "threads");
-	plan->threads = (unsigned)nq_arg_integer(L, -1, "run", "threads", 1, (lua_Integer)count);
-	lua_pop(L, 1);
-}
-
-/* Reads the table at 1 into a userdata, left on the stack, that frees it. */
-static struct plan *read_plan(lua_State *L)
-{
-	struct plan *plan = lua_newuserdatauv(L, sizeof(*plan), 0);
-
-	memset(plan, 0, sizeof(*plan));
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, plan_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
-	nq_arg_table(L, 1, "run", "plan");
-	plan->tables = nq_tables_get(L)->registry;
-	nq_registry_hold(plan->tables);
-	lua_getfield(L, 1, "script");
-	nq_arg_string(L, -1, "run", "script", NULL);
-	plan->script = copy_string(L, -1);
-	lua_pop(L, 1);
-	lua_getfield(L, 1, "name");
-	if (!lua_isnil(L, -1)) {
-		const char *name = nq_arg_string(L, -1, "run", "name", NULL);
-
-		if (!nq_control_is_name(name))
-			luaL_error(L, "bad argument 'name' to 'run' (%s is no name)", name);
-		plan->name = copy_string(L, -1);
-	}
-	lua_pop(L, 1);
-	read_args(L, plan);
-	read_queues(L, plan);
-	lua_getfield(L, 1, "config");
-	nq_config_read(L, -1, "run", &plan->config);
-	lua_pop(L, 1);
-	lua_getglobal(L, LUA_LOADLIBNAME);
-	lua_getfield(L, -1, "path");
-	lua_getfield(L, -2, "cpath");
-	if (lua_isstring(L, -1) && lua_isstring(L, -2)) {
-		plan->path = copy_string(L, -2);
-		plan->cpath = copy_string(L, -1);
-	}
-	lua_pop(L, 3);
-	nq_run_privilege_read(L, plan->script, plan->path, plan->cpath, &plan->privilege);
-	return plan;
-}
-
-/* Pushes { key = value, repeated = { value, value } }. */
-static void push_args(lua_State *L, const struct plan *plan)
-{
-	lua_newtable(L);
-	for (size_t i = 0; i + 1 < plan->arg_count; i += 2) {
-		const char *key = plan->args[i];
-		int type = lua_getfield(L, -1, key);
-
-		if (type == LUA_TSTRING) {
-			lua_createtable(L, 2, 0);
-			lua_insert(L, -2);
-			lua_rawseti(L, -2, 1);
-			lua_pushvalue(L, -1);
-			lua_setfield(L, -3, key);
-			type = LUA_TTABLE;
-		}
-		lua_pushstring(L, plan->args[i + 1]);
-		if (type == LUA_TTABLE)
-			lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
-		else
-			lua_setfield(L, -3, key);
-		lua_pop(L, 1);
-	}
-}
-
-static void set_paths(lua_State *L, const struct plan *plan)
+static void set_paths(lua_State *L, const struct nq_plan *plan)
 {
 	lua_getglobal(L, LUA_LOADLIBNAME);
 	if (plan->path) {
@@ -238,7 +48,7 @@ static void set_paths(lua_State *L, const struct plan *plan)
 /* The script's chunk cannot say its limit yet. */
 static void set_watch(struct nq_state *state, const struct nq_worker_lane *lane)
 {
-	const struct plan *plan = lane->context;
+	const struct nq_plan *plan = lane->context;
 	struct thread_state *own = lane->state;
 
 	nq_watch_init(&own->watch, lane->watchdog, lane->number);
@@ -251,7 +61,7 @@ static int load_state(lua_State *L)
 {
 	struct nq_worker_lane *lane = lua_touserdata(L, 1);
 	struct nq_failure *failure = lua_touserdata(L, 2);
-	const struct plan *plan = lane->context;
+	const struct nq_plan *plan = lane->context;
 	struct thread_state *state = lane->state;
 	struct nq_script script;
 
@@ -268,7 +78,7 @@ static int load_state(lua_State *L)
 	nq_state_get(L)->confined = plan->privilege.confine;
 	if (plan->config.values[NQ_KEY_SANDBOX])
 		nq_sandbox_enter(L, plan->script);
-	push_args(L, plan);
+	nq_plan_push_args(L, plan);
 	if (nq_script_load(L, plan->script, lane->script, 3, &script, failure) != 0)
 		return 0;
 	lua_settop(L, 0);
@@ -306,7 +116,7 @@ static void add_reason(struct thread_state *state, struct nq_failure *failure)
 
 static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 {
-	const struct plan *plan = lane->context;
+	const struct nq_plan *plan = lane->context;
 	struct thread_state *state = calloc(1, sizeof(*state));
 
 	lane->state = state;
@@ -333,7 +143,7 @@ static int load_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 
 static int open_lane(struct nq_worker_lane *lane, struct nq_failure *failure)
 {
-	const struct plan *plan = lane->context;
+	const struct nq_plan *plan = lane->context;
 	struct thread_state *state = lane->state;
 	lua_State *L = state->L;
 
@@ -405,7 +215,7 @@ static void unload_lane(struct nq_worker_lane *lane)
 
 static void settle_script(void *context, uint32_t generation, bool taken)
 {
-	const struct plan *plan = context;
+	const struct nq_plan *plan = context;
 
 	nq_registry_settle(plan->registry, generation, taken);
 	nq_registry_settle(plan->tables, generation, taken);
@@ -444,7 +254,7 @@ static void release(struct resources *resources)
 	nq_notify_close(&resources->notify);
 }
 
-static int open_sockets(const struct plan *plan, struct resources *resources,
+static int open_sockets(const struct nq_plan *plan, struct resources *resources,
 			struct nq_failure *failure)
 {
 	while (resources->count < plan->threads) {
@@ -458,7 +268,7 @@ static int open_sockets(const struct plan *plan, struct resources *resources,
 }
 
 /* With `manager`: what a service manager keeps of an earlier run, or what it is to keep. */
-static int acquire(struct plan *plan, bool manager, struct resources *resources,
+static int acquire(struct nq_plan *plan, bool manager, struct resources *resources,
 		   struct nq_failure *failure)
 {
 	*resources = (struct resources){.notify = {.fd = -1}, .memory_fd = -1};
@@ -493,13 +303,13 @@ static int acquire(struct plan *plan, bool manager, struct resources *resources,
 /* Asked in the host's thread. The hook stays: it raises when nfqueue.run returns. */
 static bool is_interrupted(void *context)
 {
-	const struct plan *plan = context;
+	const struct nq_plan *plan = context;
 
 	return lua_gethook(plan->host) && nq_lua_interrupted(&plan->host_lane);
 }
 
 /* The threads of a plan, between the making and the end of what they share. */
-static int run_threads(struct plan *plan, struct nq_worker_job *job, struct nq_failure *failure)
+static int run_threads(struct nq_plan *plan, struct nq_worker_job *job, struct nq_failure *failure)
 {
 	int error;
 
@@ -517,7 +327,7 @@ static int run_threads(struct plan *plan, struct nq_worker_job *job, struct nq_f
 
 int nq_run(lua_State *L)
 {
-	struct plan *plan = read_plan(L);
+	struct nq_plan *plan = nq_plan_read(L);
 	struct nq_failure failure = {.status = 0};
 	struct resources resources;
 	int error = acquire(plan, false, &resources, &failure);
@@ -547,7 +357,7 @@ int nq_run(lua_State *L)
 static int run_worker(void *context, const struct nq_worker_start *start,
 		      struct nq_failure *failure)
 {
-	const struct plan *plan = context;
+	const struct nq_plan *plan = context;
 	struct nq_worker_job job = {.memory = start->memory,
 				    .sockets = start->sockets,
 				    .script = *start->script,
@@ -561,7 +371,7 @@ static int run_worker(void *context, const struct nq_worker_start *start,
 
 int nq_run_supervised(lua_State *L)
 {
-	struct plan *plan = read_plan(L);
+	struct nq_plan *plan = nq_plan_read(L);
 	struct nq_failure failure = {.status = 0};
 	struct nq_supervision supervision = {.main = run_worker,
 					     .context = plan,

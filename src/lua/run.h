@@ -7,7 +7,8 @@
 
 #include <lua.h>
 
-/* run(plan) -> true or nil, message, errno; supervise(plan) -> exit status. See run.c for the plan.
+/* run(plan) -> true or nil, message, errno; supervise(plan) -> exit status. See plan.h for the
+ * plan.
  */
 int nq_run(lua_State *L);
 int nq_run_supervised(lua_State *L);
