@@ -12,7 +12,7 @@ local box
 
 -- What a packet says is what happens to it: "hold accept", "hold drop", "hold" (the default), "delay ...", "edit
 -- ...", which is delayed with other content, "block", which waits at the gate, "release", which accepts what is
--- held, last first.
+-- held, last first, "told", which is said and dropped.
 local SCRIPT = [[
   local args = ...
   local kept = {}
@@ -36,6 +36,9 @@ local SCRIPT = [[
     elseif text == "block" then
       io.stderr:write("blocked\n")
       io.open(args.gate):read("l")
+    elseif text == "told" then
+      io.stderr:write("told\n")
+      pkt:drop()
     elseif text == "release" then
       for i = #kept, 1, -1 do
         kept[i]:accept()
@@ -179,6 +182,11 @@ describe("a worker that dies", function()
             PORT)
         end
       end
+      -- All are kept when one that was sent behind them has been judged.
+      senders[1]:sendto("told", "127.0.0.1", PORT)
+      net.wait_for("the last of them to be kept", function()
+        return run:count("told\n") == round
+      end)
       await_waiting(800)
       replace_worker(run)
       await_waiting(0)

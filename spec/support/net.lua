@@ -110,7 +110,7 @@ end
 -- says "drop" and accepts the rest.
 net.GATED = [[
   local args = ...
-  return function(pkt)
+  local function packet(pkt)
     if pkt:find("block") then
       io.stderr:write("blocked\n")
       io.open(args.gate):read("l")
@@ -120,6 +120,7 @@ net.GATED = [[
     end
     pkt:accept()
   end
+  return { packet = packet, config = { time_limit = 600 } } -- as long as the gate is closed
 ]]
 
 function process:signal(name)
