@@ -144,12 +144,17 @@ describe("a handler that cannot be interrupted", function()
     local sent = tonumber(stream:output():match("sent (%d+)"))
     boxes[2]:send("stream end", "report")
     boxes[2]:await("report")
-    assert.equal(sent + 2, #boxes[2].texts)
+    local at = 1
     for number = 1, sent do
-      assert.equal("stream " .. number, boxes[2].texts[number])
+      at = at + (boxes[2].texts[at] == "stream " .. number and 1 or 0)
     end
+    assert.equal("stream end", boxes[2].texts[at])
+    -- None is missing, but on a machine so busy that a handler gets no processor for as long as its limit, or for as
+    -- long as the end of a worker waits for it. Then it is an error, and no other packet is.
     run:await("report:")
-    assert.matches("0 errors, 0 timeouts", run:output(), 1, true)
+    local errors, timeouts = run:output():match("(%d+) errors, (%d+) timeouts\n")
+    assert.equal(sent - (at - 1), tonumber(errors))
+    assert.equal(errors - timeouts, run:count("the worker died in the handler of packet %d+ of queue 6: "))
     boxes[1]:send("report")
     run:await((" %d errors, %d timeouts"):format(#runaways.stuck, #runaways.stuck))
     run:signal("TERM")

@@ -177,11 +177,14 @@ function reloads.check(result)
         "version %d closed before version %d was open", version, version + 1)
     end
   end
+  local judged = 0
   for version = 1, options.reloads + 1 do
-    check(versions[version], "version %d judged no packet", version)
+    judged = judged + (versions[version] and 1 or 0)
     check(opened[version] == options.queues and closed[version] == options.queues, "version %d: %s opened, %s closed",
       version, opened[version], closed[version])
   end
+  -- Where the machine is slow all packets may have passed before the last ones were loaded.
+  check(judged > 1, "one version judged all packets")
   local _, clean = result.output:gsub("errors=0 refused=0 lost=0", "")
   check(clean == (options.reloads + 1) * options.queues, "errors, refused verdicts or losses: %s", result.output)
   local _, failed = result.output:gsub("not reloaded, the script in force stays", "")
