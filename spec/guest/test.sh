@@ -5,7 +5,7 @@
 set -eu
 here=$(dirname "$0")
 # Enough for a slow host; a hang ends here.
-limit=${NFQUEUE_GUEST_TIMEOUT:-1500}
+limit=${NFQUEUE_GUEST_TIMEOUT:-2700}
 status=0
 
 if [ $# -gt 0 ]; then

@@ -253,6 +253,7 @@ function net.udp(port)
   local socket = require("socket").udp()
   socket:setoption("reuseaddr", true) -- what a failed spec left running has inherited the port
   assert(socket:setsockname("127.0.0.1", port))
+  assert(socket:setoption("recv-buffer-size", 4 << 20)) -- a slow spec loses nothing
   socket:settimeout(0)
   return setmetatable({ socket = socket, port = port, texts = {} }, mailbox)
 end
