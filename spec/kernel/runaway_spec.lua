@@ -5,7 +5,8 @@ local net = require("support.net")
 local runaways = require("support.runaways")
 
 -- What a handler may take, in seconds.
-local LIMIT = (os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")) and 0.4 or 0.05
+local slow = os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")
+local LIMIT = slow and 0.4 or 0.05
 local port = 4400
 local boxes
 
@@ -52,6 +53,18 @@ local SCRIPT = [[
   end
 ]]
 
+--- Datagrams for which a socket of this namespace had no room.
+local function overflows()
+  local names, values = net.read("/proc/net/snmp"):match("\nUdp:([^\n]*)\nUdp:([^\n]*)")
+  local position = select(2, names:match("^(.-)RcvbufErrors"):gsub("%S+", "")) + 1
+  for value in values:gmatch("%S+") do
+    position = position - 1
+    if position == 0 then
+      return tonumber(value)
+    end
+  end
+end
+
 local function start(options)
   return net.run(("%s -q 5-6 --threads 2 --time-limit %g %s -- path=%s")
     :format(net.file(SCRIPT), LIMIT, options or "",
@@ -74,9 +87,13 @@ describe("a handler that never returns", function()
     assert.same(expected, boxes[1]:await("report", 30))
     assert.same(beside, boxes[2]:await_count(#beside))
     run:await("report:")
-    assert.equal(("judged %d, %d errors, %d timeouts"):format(2 * #runaways.interruptible + 1,
-      #runaways.interruptible, #runaways.interruptible), run:output():match("report: ([^\n]+)"))
-    assert.equal(worker, run:worker())
+    local judged, errors, timeouts = run:output():match("judged (%d+), (%d+) errors, (%d+) timeouts")
+    assert.same({ #runaways.interruptible, #runaways.interruptible }, { tonumber(errors), tonumber(timeouts) })
+    -- Where instructions take twenty times as long, one that does not come to an end in time costs the worker.
+    if not slow then
+      assert.equal(2 * #runaways.interruptible + 1, tonumber(judged))
+      assert.equal(worker, run:worker())
+    end
     -- The first in full, then one a second at most.
     assert.matches("nfqueue: error: handler failed: [^\n]*runaways.lua:%d+: time limit of [%d.]+ s exceeded\n"
       .. "  stack traceback:", run:output())
@@ -123,6 +140,7 @@ describe("a handler that cannot be interrupted", function()
     local worker = run:worker()
     local expected = {}
     local going = net.file()
+    local overflowed = overflows()
     local stream = net.start("lua5.4 " .. net.file(STREAM:format(going, port + 1, port + 1, going)))
     for number, case in ipairs(runaways.stuck) do
       boxes[1]:send("before " .. number, "run stuck " .. number, "behind " .. number)
@@ -155,7 +173,7 @@ describe("a handler that cannot be interrupted", function()
     -- long as the end of a worker waits for it. Then it is an error, and no other packet is.
     run:await("report:")
     local errors, timeouts = run:output():match("(%d+) errors, (%d+) timeouts\n")
-    local missing = sent - (at - 1)
+    local missing = sent - (at - 1) - (overflows() - overflowed)
     assert.is_true(missing <= tonumber(errors), ("%d of %d missing, %s errors"):format(missing, sent, errors))
     assert.equal(errors - timeouts, run:count("the worker died in the handler of packet %d+ of queue 6: "))
     boxes[1]:send("report")
