@@ -6,7 +6,9 @@ local outcomes = require("support.outcomes")
 
 local overload = {}
 
-local PORT, QUEUE, FACTOR = 9800, 5, 3
+local PORT, QUEUE = 9800, 5
+-- Of the rate that can be sustained, which a machine that is slow tells less exactly.
+local FACTOR = (os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")) and 10 or 3
 
 -- Each packet costs its handler a while. The one that says "tell" has the counters told.
 local SCRIPT = [[
