@@ -68,7 +68,7 @@ describe("nfqueue run with a script that records what it drops", function()
     net.wait_for("the records", function() return #records(path) == 1000 end)
     process:signal("TERM")
     assert.equal(0, process:join())
-    local seen, queues, lo = {}, {}, tonumber(net.read("/sys/class/net/lo/ifindex"))
+    local seen, queues, lo = {}, {}, tonumber(net.must("ip -o link show lo"):match("^%d+"))
     for _, record in ipairs(records(path)) do
       local pkt = record.packet
       local key = record.prefix .. " " .. record.text

@@ -176,7 +176,11 @@ describe("the kernel", function()
   it("refuses an ordinary user, and who is root of a user namespace alone", function()
     local path = net.file(GOOD)
     net.must("chmod 644 " .. path)
-    for _, prefix in ipairs({ need_user() and USER, net.sh("unshare -Ur true") == "" and "unshare -Ur" }) do
+    local prefixes = { need_user() and USER or nil }
+    if select(2, net.sh("unshare -Ur true")) then
+      table.insert(prefixes, "unshare -Ur")
+    end
+    for _, prefix in ipairs(prefixes) do
       local text, status = run(path .. " -q 5", prefix)
       assert_one_sentence(text, "no privilege to use queue 5: it needs CAP_NET_ADMIN [^\n]*nfqueue lab[^\n]*$")
       assert.equal(77, status)
