@@ -172,7 +172,7 @@ coverage: deps-test
 
 # Specs in which threads, signals, reload and stop meet. (Not runaway: signals to a busy thread come late here.)
 TSAN_SPECS = $(patsubst %,spec/kernel/%_spec.lua,run_threads shared_threads rewrite_threads balance pcap timer \
-	hold_end stop signals reload memory_limit)
+	hold_end stop signals reload reload_refused memory_limit)
 
 # Tables under several threads, and those specs, on a build that watches who touches what without a lock.
 tsan: deps-test
