@@ -86,12 +86,6 @@ local function end_loop(run)
   end, 20)
 end
 
-local function await_nothing_waiting()
-  net.wait_for("all verdicts", function()
-    return net.queue(5).waiting + net.queue(6).waiting + net.queue(7).waiting == 0
-  end)
-end
-
 describe("in a crash loop", function()
   for _, policy in ipairs({ "accept", "drop" }) do
     it("every packet gets on_error, " .. policy .. ", until a worker lives again", function()
@@ -112,7 +106,7 @@ describe("in a crash loop", function()
       for number = 1, 300 do
         boxes[number % 3 + 1]:send("packet " .. number)
       end
-      await_nothing_waiting()
+      net.await_judged(5, 6, 7)
       local accepts = policy == "accept"
       if accepts then
         assert.equal("packet 300", boxes[1]:await("packet 300")[102])

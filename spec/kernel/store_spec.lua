@@ -116,12 +116,6 @@ local function kill_all(manager, first, ...)
   end, 20)
 end
 
-local function await_nothing_waiting()
-  net.wait_for("all verdicts", function()
-    return net.queue(5).waiting + net.queue(6).waiting + net.queue(7).waiting == 0
-  end)
-end
-
 describe("with a descriptor store", function()
   it("the service says what it does, and gives the sockets and the memory", function()
     local manager = start()
@@ -176,7 +170,7 @@ describe("with a descriptor store", function()
       assert.equal(102, #boxes[1]:await_count(102))
       assert.equal(101, #boxes[2]:await_count(101))
       assert.equal(100, #boxes[3]:await_count(100))
-      await_nothing_waiting()
+      net.await_judged(5, 6, 7)
       for i = 5, 7 do
         assert.equal(0, net.queue(i).queue_dropped + net.queue(i).user_dropped)
       end

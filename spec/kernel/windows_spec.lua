@@ -79,9 +79,7 @@ local function await_end(run, deaths)
     -- one that dies before it was ready has no such line
     return run:count("starting another") == deaths and run:output():match(".*starting another(.*)"):find("ready:")
   end)
-  net.wait_for("all verdicts", function()
-    return net.queue(5).waiting + net.queue(6).waiting + net.queue(7).waiting == 0
-  end)
+  net.await_judged(5, 6, 7)
 end
 
 local function sorted(list)

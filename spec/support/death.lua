@@ -1,6 +1,7 @@
 -- Workers killed while numbered packets go through: what became of each packet.
 
 local net = require("support.net")
+local check = require("support.soak").check
 
 local death = {}
 
@@ -355,12 +356,6 @@ function death.run_managed(options)
     end
   end
   return result
-end
-
-local function check(condition, message, ...)
-  if not condition then
-    error(message:format(...), 3)
-  end
 end
 
 --- Fail unless every packet had its verdict: its handler's, or on_error for at most one a thread and kill, and the

@@ -14,7 +14,7 @@ local HERE, THERE, BITS = "10.8.0.1", "10.8.0.2", 24
 local EACH = 5 -- packets of each kind in a round
 
 -- Packets wait in three ways: held by the script until a file says "go", delayed, and unread.
-local SCRIPT = [[
+local SCRIPT = outcomes.TELL .. [[
   local nfqueue = require("nfqueue")
   local args = ...
   local held = {}
@@ -40,12 +40,7 @@ local SCRIPT = [[
       pkt:delay(0.3)
     else
       if text:find("^tell") then
-        local words = {}
-        for name, value in pairs(queue:stats()) do
-          words[#words + 1] = name .. "=" .. tostring(value)
-        end
-        io.stderr:write("stats of " .. queue.number .. " " .. table.concat(words, " ") .. "\n" .. text .. " came by "
-          .. tostring(pkt.iifname) .. "\n")
+        io.stderr:write(tell(queue), text .. " came by " .. tostring(pkt.iifname) .. "\n")
       end
       pkt:accept()
     end

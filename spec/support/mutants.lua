@@ -11,7 +11,7 @@ local V4, V6 = { src = "192.0.2.9", dst = "192.0.2.1" }, { src = "2001:db8::9", 
 
 -- What the fuzz target of the accessors does, and every verb and table besides. It fails for an error that is not
 -- documented, and so does the test: there is none to be counted.
-local HANDLER = [[
+local HANDLER = outcomes.TELL .. [[
   local args = ...
   local nfqueue = require("nfqueue")
   local use = dofile(args.accessor)
@@ -91,11 +91,7 @@ local HANDLER = [[
       use(pkt:bytes(), choices(), pkt)
     end,
     close = function(queue)
-      local words = {}
-      for name, value in pairs(queue:stats()) do
-        words[#words + 1] = name .. "=" .. tostring(value)
-      end
-      io.stderr:write("stats of " .. queue.number .. " " .. table.concat(words, " ") .. "\n")
+      io.stderr:write(tell(queue))
     end,
   }
 ]]

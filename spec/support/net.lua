@@ -233,6 +233,19 @@ function net.queue(number)
   end
 end
 
+--- Wait until nothing waits in these queues.
+function net.await_judged(...)
+  local numbers = { ... }
+  net.wait_for("all verdicts", function()
+    for _, number in ipairs(numbers) do
+      if net.queue(number).waiting > 0 then
+        return false
+      end
+    end
+    return true
+  end)
+end
+
 --- Packets that a rule has seen: `rule` is how `iptables -S` prints it, without the -A.
 function net.rule_packets(chain, pattern, program)
   local listing = net.must((program or "iptables") .. " -w -vxnL " .. chain)

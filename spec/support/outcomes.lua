@@ -9,6 +9,17 @@ local outcomes = {}
 local PORT, QUEUE, OTHER = 9700, 5, 6
 local MARK, AGAIN, SELF = 7, 8, 9
 
+--- Lua that a script begins with: `tell(queue)` is the line of its counters that outcomes.read_stats reads.
+outcomes.TELL = [[
+  local function tell(queue)
+    local words = {}
+    for name, value in pairs(queue:stats()) do
+      words[#words + 1] = name .. "=" .. tostring(value)
+    end
+    return "stats of " .. queue.number .. " " .. table.concat(words, " ") .. "\n"
+  end
+]]
+
 -- `fate` is as numbered.c has it; `counts` names the counters of queue QUEUE that it adds 1 to, `other` those of queue
 -- OTHER. Where `fate` is "policy" the packet is what on_error says.
 -- `rare` divides how often it comes. In `body`, `edit` changes the packet so that its receiver can tell.
@@ -110,11 +121,7 @@ local FOOTER = [[
       return (queue.number == OTHER and there or kinds)[pkt:u8(KIND)](pkt)
     end,
     close = function(queue)
-      local words = {}
-      for name, value in pairs(queue:stats()) do
-        words[#words + 1] = name .. "=" .. tostring(value)
-      end
-      io.stderr:write("stats of " .. queue.number .. " " .. table.concat(words, " ") .. "\n")
+      io.stderr:write(tell(queue))
     end,
     config = { filter = "not (%s)" },
   }
@@ -122,7 +129,7 @@ local FOOTER = [[
 
 local function script(kinds)
   local filtered = {}
-  local parts = { HEADER }
+  local parts = { outcomes.TELL, HEADER }
   for i, kind in ipairs(kinds) do
     parts[#parts + 1] = ("kinds[%d] = function(pkt) %s end there[%d] = function(pkt) %s end")
       :format(i - 1, kind.body, i - 1, kind.there or "pkt:accept()")
@@ -134,7 +141,7 @@ local function script(kinds)
   return table.concat(parts, "\n")
 end
 
---- The counters of a queue that a script wrote to its log, in a line "stats of N name=value ...": a table.
+--- The counters of a queue that a script wrote to its log with outcomes.TELL: a table.
 function outcomes.read_stats(log, number)
   local line = log:match("stats of " .. number .. " ([^\n]*)")
   if not line then

@@ -11,15 +11,11 @@ local PORT, QUEUE = 9800, 5
 local FACTOR = (os.getenv("NFQUEUE_GUEST") or os.getenv("NFQUEUE_SANITIZE")) and 10 or 3
 
 -- Each packet costs its handler a while. The one that says "tell" has the counters told.
-local SCRIPT = [[
+local SCRIPT = outcomes.TELL .. [[
   local BUSY = %d
   return function(pkt, queue)
     if pkt.payload == "tell" then
-      local words = {}
-      for name, value in pairs(queue:stats()) do
-        words[#words + 1] = name .. "=" .. tostring(value)
-      end
-      io.stderr:write("stats of " .. queue.number .. " " .. table.concat(words, " ") .. "\n")
+      io.stderr:write(tell(queue))
     end
     local sum = 0
     for i = 1, BUSY do

@@ -1,6 +1,7 @@
 -- Scripts loaded anew while numbered packets go through: which script judged each packet.
 
 local net = require("support.net")
+local check = require("support.soak").check
 
 local reloads = {}
 
@@ -128,12 +129,6 @@ function reloads.run(options)
   end
   table.sort(times)
   return result
-end
-
-local function check(condition, message, ...)
-  if not condition then
-    error(message:format(...), 3)
-  end
 end
 
 --- Fail unless every packet came once, judged by one whole script, and by no older one than the packet before it in its
